@@ -1,0 +1,1 @@
+"""The applications: deterministic state machines that execute decided commands and know no engine."""

@@ -1,0 +1,1 @@
+"""The engines: plain values that are fed and drained, without sockets, clocks, threads, files or global randomness."""

@@ -1,0 +1,66 @@
+"""What a client asks for, and how runs of such commands are kept as the bytes in which they came."""
+
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from paxos_twisted.types import ClientId
+
+Op = TypeVar("Op")
+
+CLIENT_ID_MAX = 2**63 - 1
+
+
+class Command(msgspec.Struct, Generic[Op], array_like=True, tag=1, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One operation of one client session. It travels, is stored and is applied as these bytes."""
+
+    client: Annotated[ClientId, Meta(ge=0, le=CLIENT_ID_MAX)]
+    birth: Annotated[int, Meta(ge=-1)]
+    """A log position that some node had applied when the client chose its id. It tells a session that was never
+    opened from one that has expired, see `paxos_twisted.core.sessions`."""
+    seq: Annotated[int, Meta(ge=1)]
+    """Numbers the requests of this client, from 1. A repeated request keeps its number."""
+    ack: Annotated[int, Meta(ge=1)]
+    """Every request below this number has been answered: its outcome need not be kept."""
+    op: Op
+    """The application's operation."""
+
+
+NOOP = b"\xc0"
+"""The command that does nothing (msgpack nil). Only proposers make it; a client that sends it is refused."""
+
+Run = bytes
+"""Encoded commands of consecutive slots, one behind the other."""
+
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+def array_of(body: Run, count: int) -> bytes:
+    """Return the run as one msgpack array, so that one call decodes it."""
+    return b"\xdd" + count.to_bytes(4, "big") + body
+
+
+def split_run(body: Run, count: int) -> list[bytes]:
+    """Return the commands of a run one by one.
+
+    Raises:
+        msgspec.DecodeError: `body` does not hold exactly `count` commands.
+    """
+    return [bytes(raw) for raw in _split.decode(array_of(body, count))]
+
+
+def cut_run(body: Run, count: int, at: int) -> tuple[Run, Run]:
+    """Cut a run before its command number `at` (0 < at < count) and return both parts."""
+    assert 0 < at < count
+    parts = split_run(body, count)
+    head = b"".join(parts[:at])
+    return head, body[len(head) :]
+
+
+def slice_run(body: Run, count: int, start: int, length: int) -> Run:
+    """Return the `length` commands from command number `start` of a run of `count` on."""
+    assert 0 <= start < start + length <= count
+    if length == count:
+        return body
+    return b"".join(split_run(body, count)[start : start + length])

@@ -1,0 +1,1 @@
+"""Who is alive, and whom to follow. Shared by all engines."""

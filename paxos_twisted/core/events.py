@@ -1,0 +1,83 @@
+"""Past facts an engine reports, for logs, metrics and traces. Nothing in the protocol depends on them."""
+
+import msgspec
+
+from paxos_twisted.types import NodeId, Round, Slot
+
+
+class LeaderChanged(msgspec.Struct, frozen=True, tag=True):
+    """This node now follows `leader` (NO_NODE: nobody)."""
+
+    leader: NodeId
+    rnd: Round
+    cause: str
+    """start, suspect, restore, handover, round (a higher round was seen), quorum (majority not heard)."""
+
+
+class Suspected(msgspec.Struct, frozen=True, tag=True):
+    """The failure detector suspects `node`."""
+
+    node: NodeId
+    cause: str
+    """timeout, or link (connection lost and reconnection refused)."""
+
+
+class Restored(msgspec.Struct, frozen=True, tag=True):
+    """The failure detector heard from a suspected node again; `delay_ms` is the longer delay from now on."""
+
+    node: NodeId
+    delay_ms: int
+
+
+class CampaignStarted(msgspec.Struct, frozen=True, tag=True):
+    """This node asks who would follow it (pre-vote); no round has grown."""
+
+
+class Phase1Started(msgspec.Struct, frozen=True, tag=True):
+    """This node prepares round `rnd` for all slots from `slot` on."""
+
+    rnd: Round
+    slot: Slot
+
+
+class Phase1Ended(msgspec.Struct, frozen=True, tag=True):
+    """Phase 1 of `rnd` ended. With a quorum, slots up to `bound` are proposed again, `noops` of them as no-ops."""
+
+    rnd: Round
+    outcome: str
+    """quorum, timeout or preempted."""
+    bound: Slot
+    noops: int
+
+
+class FillEnded(msgspec.Struct, frozen=True, tag=True):
+    """The slots that phase 1 had bound are decided: the leader is as good as any from now on."""
+
+    rnd: Round
+
+
+class SteppedDown(msgspec.Struct, frozen=True, tag=True):
+    """This node stopped leading."""
+
+    rnd: Round
+    cause: str
+    """round, quorum, disk-full, disk-slow, asked, stopping, stall."""
+
+
+class Healed(msgspec.Struct, frozen=True, tag=True):
+    """A record that had rotted no longer matters: the slots up to `slot` are known again."""
+
+    slot: Slot
+
+
+Event = (
+    LeaderChanged
+    | Suspected
+    | Restored
+    | CampaignStarted
+    | Phase1Started
+    | Phase1Ended
+    | FillEnded
+    | SteppedDown
+    | Healed
+)

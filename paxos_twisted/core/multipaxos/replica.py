@@ -1,0 +1,778 @@
+"""The Multi-Paxos engine: proposer, acceptor, learner and detectors of one node, joined behind the engine contract.
+
+`docs/multipaxos.md` has the picture. Rule numbers in comments are those of that page.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any, assert_never
+
+from paxos_twisted.core.detectors.failure import FailureDetector
+from paxos_twisted.core.detectors.monarchical import MonarchicalDetector
+from paxos_twisted.core.engine import Batch, DecidedRun, DiskState, LinkState, Output, Returned
+from paxos_twisted.core.events import (
+    CampaignStarted,
+    FillEnded,
+    Healed,
+    LeaderChanged,
+    Phase1Ended,
+    Phase1Started,
+    Restored,
+    SteppedDown,
+    Suspected,
+)
+from paxos_twisted.core.multipaxos.catch_up import CatchUp
+from paxos_twisted.core.multipaxos.learner import Learner
+from paxos_twisted.core.multipaxos.messages import (
+    Accept,
+    AskFollow,
+    CatchUpReply,
+    CatchUpRequest,
+    Decision,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Learn,
+    Message,
+    Prepare,
+    Promise,
+    Reject,
+    Resign,
+    WouldFollow,
+)
+from paxos_twisted.core.multipaxos.proposer import Proposer
+from paxos_twisted.core.multipaxos.restore import restore
+from paxos_twisted.core.multipaxos.settings import Settings
+from paxos_twisted.core.multipaxos.sticky import Sticky
+from paxos_twisted.core.records import Chosen, Header, LogRecord, Promised, Reached, Truncated, Voted
+from paxos_twisted.core.runs import RunMap
+from paxos_twisted.limits import (
+    ALPHA_MAX,
+    CATCH_UP_BYTES_MAX,
+    DECISIONS_BUFFERED_MAX,
+    LOG_BYTES_KEPT_MAX,
+    PROMISE_SLOTS_BEHIND_MAX,
+    PROPOSALS_MAX,
+    ROUND_STRIDE,
+)
+from paxos_twisted.types import NO_NODE, NO_ROUND, NO_SLOT, NodeId, Round, Slot
+
+STALL_MS = 100
+"""Time between two ticks counts for at most this much: a node that was frozen (or its machine) was away itself, and
+must not count that time against others."""
+
+MARK_MS = 200
+"""A node that has been idle for this long notes durably how far it is, so that a restart has less to ask for."""
+
+SLOTS_KEPT = 10_000
+"""Decided slots kept behind a snapshot for followers that lag a little."""
+
+FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
+
+
+class MultiPaxos:
+    """One replica of Multi-Paxos. See `paxos_twisted.core.engine.Engine` for the contract.
+
+    Args:
+        node: this node.
+        members: all nodes, this one included.
+        settings: the cluster's settings.
+        rng: jitter of back-offs; nothing else is random.
+        entries, lost, snapshot, applied: what the storage recovered, see `paxos_twisted.core.multipaxos.restore`.
+    """
+
+    name = "multipaxos"
+    message_type: Any = Message
+
+    def __init__(
+        self,
+        node: NodeId,
+        members: Sequence[NodeId],
+        settings: Settings,
+        rng: Random,
+        entries: Sequence[LogRecord] = (),
+        lost: Sequence[Header] = (),
+        snapshot: Slot = NO_SLOT,
+        applied: Slot = NO_SLOT,
+    ) -> None:
+        self.node = node
+        self.members = tuple(sorted(members))
+        self.others = tuple(member for member in self.members if member != node)
+        self.quorum_size = len(self.members) // 2 + 1
+        self.settings = settings
+        restored = restore(node, entries, lost, snapshot, applied)
+        self.acceptor = restored.acceptor
+        self.learner = Learner(node, len(self.members))
+        self.proposer = Proposer(
+            node, len(self.members), restored.adu, stride=ROUND_STRIDE, alpha=min(settings.alpha, ALPHA_MAX)
+        )
+        self.failure_detector = FailureDetector(node, self.members, settings.delay_ms, settings.delta_ms)
+        self.sticky = Sticky(node, len(self.members), settings.phase1_ms, rng)
+        self.monarch = MonarchicalDetector(self.members) if settings.policy == "lab" else None
+        if self.monarch is not None:
+            self.monarch.subscribe(self._trust)
+        self.catch_up = CatchUp(settings.catch_up_ms)
+        self._rng = rng
+
+        self.adu: Slot = restored.adu
+        """Every slot <= adu is decided, known, and given out to be applied; never goes down."""
+        self.log: RunMap[DecidedRun] = RunMap()
+        """Decided runs from `log_first` to `adu`, for those who lag."""
+        self.log_first: Slot = applied + 1
+        self.role = FOLLOWER
+        self.now_ms = 0
+        """Engine time: the tick's clock without the time during which this node was frozen."""
+        self._clock_ms: int | None = None
+        self._ahead: RunMap[Decision] = RunMap()  # decided, above a hole
+        self._phase1_deadline_ms: int | None = None
+        self._phase1_failures = 0
+        self._progress_ms = 0  # the leader's last decision or first proposal, for re-sending
+        self._resend_ms = settings.phase2_ms
+        self._filling = False
+        self._heartbeat_ms = 0
+        self._beat_soon = False
+        self._marked = restored.adu
+        self._wrote_ms = 0
+        self._electable_from_ms = 0
+        self._disk = DiskState.GOOD
+        self._peer_lag_ms: dict[NodeId, int] = {}
+        self._links_up: set[NodeId] = set()
+        self._round_hint: Round = NO_ROUND
+
+        self._out = Output(1)
+        self._persisted = 0
+        self._writing: deque[tuple[int, int]] = deque()  # (write_no, engine time) of writes under way
+        self._own: deque[tuple[int, Promise | Learn]] = deque()  # to ourselves, waiting for the disk
+        if restored.decided:
+            self.log_first = restored.decided[0].slot
+            for run in restored.decided:
+                self.log.put(run)
+                self._out.decided.append(run)
+        self.learner.skip_to(self.adu + 1)
+
+    # What others may ask
+
+    @property
+    def leader(self) -> NodeId:
+        """The node that takes commands, as far as this one knows; NO_NODE when none does."""
+        if self.role == LEADER:
+            return self.node
+        if self.monarch is not None:
+            return self.monarch.leader
+        return self.sticky.leader
+
+    @property
+    def takes_commands(self) -> bool:
+        """Commands given to `on_propose` now are proposed, or wait for the end of phase 1."""
+        return self.role == LEADER or self._phase1_deadline_ms is not None
+
+    @property
+    def waiting(self) -> int:
+        """Commands queued or open here."""
+        return self.proposer.waiting
+
+    @property
+    def round(self) -> Round:
+        """The round this node leads in, or the highest one it has promised."""
+        return self.proposer.crnd if self.role == LEADER else self.acceptor.rnd
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Everything that a peer said is decided, give or take what is on its way, is decided here."""
+        return self.adu + ALPHA_MAX // 16 >= self.catch_up.target and not self.acceptor.silent
+
+    @property
+    def is_ready(self) -> bool:
+        """A leader is known and this node has caught up."""
+        return self.leader != NO_NODE and self.is_caught_up
+
+    @property
+    def disk_lag_ms(self) -> int:
+        """Age of the oldest unfinished write, in engine time."""
+        return self.now_ms - self._writing[0][1] if self._writing else 0
+
+    # Inputs
+
+    def on_message(self, src: NodeId, message: Message) -> None:
+        """Take a message from peer `src`; `message.sender` was checked against the connection."""
+        match message:
+            case Accept():
+                self._on_accept(message)
+            case Learn():
+                self._on_learn(message)
+            case HeartbeatRequest():
+                self._on_heartbeat_request(message)
+            case HeartbeatReply():
+                self._on_heartbeat_reply(message)
+            case Prepare():
+                self._on_prepare(message)
+            case Promise():
+                self._on_promise(message)
+            case Reject():
+                self._on_reject(message)
+            case AskFollow():
+                self._on_ask_follow(message)
+            case WouldFollow():
+                self._on_would_follow(message)
+            case CatchUpRequest():
+                self._on_catch_up_request(message)
+            case CatchUpReply():
+                self._on_catch_up_reply(message)
+            case Resign():
+                self._on_resign(message)
+            case _:
+                assert_never(message)
+
+    def on_propose(self, batch: Batch) -> None:
+        """Queue commands if this node leads or is about to; else hand them back."""
+        if self._disk is DiskState.FULL:
+            self._out.returned.append(Returned(batch, False, "disk-full"))
+        elif not self.takes_commands:
+            self._out.returned.append(Returned(batch, False, "not-leader"))
+        elif self.proposer.waiting + batch.count > PROPOSALS_MAX:
+            self._out.returned.append(Returned(batch, False, "overloaded"))
+        else:
+            self.proposer.propose(batch)
+            self._pump()
+
+    def on_persisted(self, write_no: int) -> None:
+        """Writes up to `write_no` are durable: the node's own votes and promises among them count now."""
+        assert write_no < self._out.write_no
+        self._persisted = max(self._persisted, write_no)
+        while self._writing and self._writing[0][0] <= write_no:
+            self._writing.popleft()
+        self._hear_self()
+
+    def on_link(self, node: NodeId, state: LinkState) -> None:
+        """The transport saw the connection to `node` change."""
+        if state is LinkState.UP:
+            self._links_up.add(node)
+            if node == self.sticky.leader:
+                self.sticky.link_lost = False
+            self._send((node,), self._heartbeat())
+            return
+        self._links_up.discard(node)
+        if state is LinkState.LOST:
+            if node == self.sticky.leader:
+                self.sticky.link_lost = True
+        else:
+            self._suspect(self.failure_detector.on_refused(node))
+            if self.monarch is None and node == self.sticky.leader:
+                self._lose_leader("suspect")
+                self._campaign_if_due()
+
+    def on_disk(self, state: DiskState) -> None:
+        """A full disk: vote for nothing, propose nothing, lead nobody; heartbeats and answers go on."""
+        if state is self._disk:
+            return
+        self._disk = state
+        if state is DiskState.FULL:
+            self._step_down("disk-full")
+
+    def resign(self, cause: str) -> None:
+        """Give up leadership, if held, and do not seek it for two detector delays."""
+        self._electable_from_ms = self.now_ms + 2 * self.failure_detector.delay_ms
+        if self.role != FOLLOWER:
+            self._step_down(cause)
+
+    def on_snapshot(self, slot: Slot) -> None:
+        """A durable snapshot covers every slot up to `slot`: forget votes and decisions that are far enough behind."""
+        first = self._first_to_keep(slot)
+        self.log.drop_below(first)
+        self.log_first = max(self.log_first, first)
+        self.acceptor.truncate(first)
+        self._repeat_state(first)
+
+    def on_installed(self, slot: Slot) -> None:
+        """The state of a peer after `slot` was installed here and is durable."""
+        if slot > self.adu:
+            self.adu = slot
+            self.log.clear()
+            self.log_first = slot + 1
+            self.learner.skip_to(slot + 1)
+            self._ahead.drop_below(slot + 1)
+            self.proposer.advance(slot)
+            self._absorb_ahead()
+        self.acceptor.truncate(slot + 1)
+        self._repeat_state(slot + 1)
+
+    def on_tick(self, now_ms: int) -> None:
+        """Time goes on."""
+        if self._clock_ms is None:
+            self._clock_ms = now_ms
+            self.failure_detector.start(0)
+            if self.monarch is None:
+                self.sticky.lose(0, self.members)
+            elif self.monarch.leader == self.node:
+                self._start_phase1()
+        self.now_ms += min(max(now_ms - self._clock_ms, 0), STALL_MS)
+        self._clock_ms = now_ms
+        for suspicion in self.failure_detector.check(self.now_ms):
+            self._suspect(suspicion)
+        if self.now_ms >= self._heartbeat_ms or self._beat_soon:
+            self._heartbeat_ms = self.now_ms + self.settings.heartbeat_ms
+            self._beat_soon = False
+            self._send(self.others, self._heartbeat())
+        if self.role == LEADER:
+            self._lead_on()
+        elif self._phase1_deadline_ms is not None:
+            if self.now_ms >= self._phase1_deadline_ms:
+                self._phase1_failed("timeout")
+        elif self.monarch is None:
+            if self.sticky.leader not in (NO_NODE, self.node) and (
+                self.now_ms - self.sticky.heard_ms > self.failure_detector.delay_ms
+            ):
+                self._lose_leader("suspect")
+            self._campaign_if_due()
+        elif self.monarch.leader == self.node and self.now_ms >= self._electable_from_ms:
+            self._start_phase1()
+        self._ask_if_behind()
+        if self.adu > self._marked and self.now_ms - self._wrote_ms >= MARK_MS and self._disk is not DiskState.FULL:
+            self._persist(Reached(self.adu))
+
+    def take_output(self) -> Output:
+        """Drain."""
+        self._hear_self()
+        out = self._out
+        if out.records:
+            self._writing.append((out.write_no, self.now_ms))
+            self._wrote_ms = self.now_ms
+            self._out = Output(out.write_no + 1)
+        else:
+            self._out = Output(out.write_no)
+        return out
+
+    def check_invariants(self) -> None:
+        """What must hold between any two inputs."""
+        assert self.proposer.adu == self.adu
+        assert self.log_first <= self.adu + 1
+        assert self.log.covers(self.log_first, self.adu + 1)
+        assert not self._ahead or self._ahead.first > self.adu + 1
+        assert self.learner.decided.missing(0, self.adu + 1) == []
+        assert not self.learner.tallies or self.learner.tallies.first > self.adu
+        assert self.acceptor.first <= max(self.adu, self.acceptor.first - 1) + 1
+        if self.role == LEADER:
+            assert self.proposer.phase1_done
+            assert self.acceptor.rnd == self.proposer.crnd
+        if not self.proposer.phase1_done:
+            assert not self.proposer.open
+
+    # Phase 2
+
+    def _pump(self) -> None:
+        """Propose what the window has room for."""
+        accepts = self.proposer.take_accepts()
+        if accepts and not self._progress_ms:
+            self._progress_ms = self.now_ms
+        for accept in accepts:
+            self._send(self.others, accept)
+            self._on_accept(accept)
+
+    def _on_accept(self, accept: Accept) -> None:
+        stop = accept.slot + accept.count
+        if self._disk is DiskState.FULL or stop > self.adu + 2 * ALPHA_MAX:
+            return
+        acceptor = self.acceptor
+        if accept.rnd < acceptor.rnd:
+            self._send((accept.sender,), Reject(self.node, acceptor.rnd, self.adu))
+            return
+        if accept.sender != self.node:
+            self._defer_to(accept.rnd)
+            self._follow(accept.sender, accept.rnd)
+        decisions = self.learner.handle_accept(accept) if stop > self.adu + 1 else None
+        learn = acceptor.handle_accept(accept)
+        if learn is not None:
+            if acceptor.fresh:
+                for vote in acceptor.fresh:
+                    self._persist(Voted(vote.vrnd, vote.slot, vote.count, vote.vval, self.adu))
+                acceptor.fresh.clear()
+            self._send_after(Learn(self.node, learn.slot, learn.rnd, None, learn.count))
+            self._to_self(learn)
+        if decisions is not None:
+            self._decided(decisions)
+
+    def _on_learn(self, learn: Learn) -> None:
+        stop = learn.slot + learn.count
+        if stop > self.adu + DECISIONS_BUFFERED_MAX or stop <= self.adu + 1:
+            return
+        if self._disk is DiskState.FULL and learn.sender != self.node:
+            return
+        decisions = self.learner.handle_learn(learn)
+        if decisions is not None:
+            self._decided(decisions)
+
+    def _decided(self, decisions: Iterable[Decision]) -> None:
+        """Give decided runs out in slot order; keep those above a hole."""
+        for decision in decisions:
+            if decision.slot == self.adu + 1:
+                self._apply(decision)
+            else:
+                self._ahead.put(decision)
+        self._absorb_ahead()
+        self.proposer.advance(self.adu)
+        if self.role == LEADER:
+            self._progress_ms = self.now_ms if self.proposer.open else 0
+            self._resend_ms = self.settings.phase2_ms
+            if self._filling and self.adu >= self.proposer.bound_to:
+                self._filling = False
+                self._out.events.append(FillEnded(self.proposer.crnd))
+            self._pump()
+
+    def _absorb_ahead(self) -> None:
+        while self._ahead and self._ahead.first == self.adu + 1:
+            decision = self._ahead.get(self.adu + 1)
+            assert decision is not None
+            self._ahead.pop(decision)
+            self._apply(decision)
+
+    def _apply(self, decision: Decision) -> None:
+        slot, count = decision.slot, decision.count
+        run = DecidedRun(slot, count, decision.value)
+        self.log.put(run)
+        self._out.decided.append(run)
+        # The log must hold the decided value. Our vote is it if it was cast in the round that decided, or later.
+        if decision.rnd == NO_ROUND or not self.acceptor.voted_since(slot, count, decision.rnd):
+            self._persist(Chosen(slot, count, decision.value))
+        self.adu = slot + count - 1
+        if self.acceptor.silent:
+            self.acceptor.forget_loss(slot, slot + count)
+            if not self.acceptor.silent:
+                self._out.events.append(Healed(self.adu))
+
+    def _resend(self) -> None:
+        """Unanswered accepts are sent again, unchanged: same slots, same round, same values."""
+        self._progress_ms = self.now_ms
+        self._resend_ms = min(self._resend_ms * 2, self.settings.delay_ms)
+        size = 0
+        for accept in self.proposer.open:
+            self._send(self.others, accept)
+            self._on_accept(accept)
+            size += len(accept.values)
+            if size > CATCH_UP_BYTES_MAX:
+                break
+
+    # Phase 1
+
+    def _start_phase1(self) -> None:
+        """Raise the round, promise it durably to ourselves, and only then ask the others."""
+        if self._disk is DiskState.FULL:
+            return
+        self.proposer.increase_crnd(max(self.acceptor.rnd, self.sticky.leader_rnd, self._round_hint))
+        prepare = self.proposer.prepare()
+        promise = self.acceptor.handle_prepare(prepare)
+        if promise is None:  # a vote of ours is unreadable: heal first
+            self.sticky.fail(self.now_ms, self.settings.delay_ms)
+            return
+        self.role = CANDIDATE
+        self._persist(Promised(prepare.crnd))
+        self._out.events.append(Phase1Started(prepare.crnd, prepare.slot))
+        self._send_after(prepare)
+        self._to_self(promise)
+        wait = self.settings.phase1_ms << min(self._phase1_failures, 3)
+        self._phase1_deadline_ms = self.now_ms + wait + self._rng.randrange(wait // 4 + 1)
+
+    def _on_prepare(self, prepare: Prepare) -> None:
+        if self._disk is DiskState.FULL:
+            return
+        if prepare.crnd <= self.acceptor.rnd or self._is_settled_against(prepare):
+            self._send((prepare.sender,), Reject(self.node, self.acceptor.rnd, self.adu))
+            return
+        promise = self.acceptor.handle_prepare(prepare)
+        if promise is None:
+            return
+        self._defer_to(prepare.crnd)
+        self._persist(Promised(prepare.crnd))
+        self._send_after(promise, (prepare.sender,))
+
+    def _is_settled_against(self, prepare: Prepare) -> bool:
+        """An acceptor may ignore any prepare without harm: so does one that hears a working leader, and one whose
+        promise would have to list what the candidate can learn more cheaply by catching up."""
+        if prepare.slot + PROMISE_SLOTS_BEHIND_MAX < self.adu:
+            return True
+        return (
+            self.monarch is None
+            and self.sticky.leader != prepare.sender
+            and self.sticky.is_working(self.now_ms, self.failure_detector.delay_ms)
+        )
+
+    def _on_promise(self, promise: Promise) -> None:
+        if promise.to != self.node or self._phase1_deadline_ms is None:
+            return
+        accepts = self.proposer.handle_promise(promise)
+        if self.proposer.must_reach > self.adu:
+            self.catch_up.note(promise.sender, self.proposer.must_reach)
+        if accepts is None:
+            return
+        self.role = LEADER
+        self._phase1_deadline_ms = None
+        self._phase1_failures = 0
+        self._progress_ms = 0
+        self._resend_ms = self.settings.phase2_ms
+        bound_to, rnd = self.proposer.bound_to, self.proposer.crnd
+        self._out.events.append(Phase1Ended(rnd, "quorum", bound_to, self.proposer.noops_bound))
+        self._filling = bound_to > self.adu
+        if not self._filling:
+            self._out.events.append(FillEnded(rnd))
+        self._follow(self.node, rnd)
+        self._send(self.others, self._heartbeat())  # so that everybody knows where to send clients
+        self._pump()
+
+    def _phase1_failed(self, outcome: str) -> None:
+        self._out.events.append(Phase1Ended(self.proposer.crnd, outcome, NO_SLOT, 0))
+        self._end_phase1()
+        self._return_commands("not-leader")
+        self.sticky.fail(self.now_ms, self.settings.delay_ms)
+        if self.monarch is not None:
+            pause = self.settings.phase1_ms
+            self._electable_from_ms = self.now_ms + self._rng.randrange(pause) if outcome != "timeout" else self.now_ms
+
+    def _end_phase1(self) -> None:
+        self.role = FOLLOWER
+        self._phase1_deadline_ms = None
+        self._phase1_failures = min(self._phase1_failures + 1, 3)
+        self.proposer.forget_phase1()
+
+    def _on_reject(self, reject: Reject) -> None:
+        """A hint: give up a round that cannot win, and aim above the one that stands in its way."""
+        self.catch_up.note(reject.sender, reject.adu)
+        if reject.rnd <= self.proposer.crnd:
+            return
+        self._round_hint = max(self._round_hint, reject.rnd)
+        if self.role == LEADER:
+            self._step_down("round")
+        elif self._phase1_deadline_ms is not None:
+            self._phase1_failed("preempted")
+
+    def _defer_to(self, rnd: Round) -> None:
+        """A round higher than ours is about: stop proposing at once."""
+        if rnd <= self.proposer.crnd:
+            return
+        if self.role == LEADER:
+            self._step_down("round")
+        elif self._phase1_deadline_ms is not None:
+            self._phase1_failed("preempted")
+
+    def _step_down(self, cause: str) -> None:
+        """Stop leading. Clients are answered from applied slots only, so nothing said so far becomes untrue."""
+        was_leader, rnd = self.role == LEADER, self.proposer.crnd
+        self._end_phase1()
+        self._filling = False
+        self._return_commands("disk-full" if cause == "disk-full" else "not-leader")
+        if not was_leader:
+            return
+        self._out.events.append(SteppedDown(rnd, cause))
+        if cause != "round":
+            self._send(self.others, Resign(self.node, rnd))
+        if self.monarch is None and self.sticky.leader == self.node:
+            self._lose_leader("handover" if cause in ("asked", "stopping") else cause)
+            self.sticky.postpone(self.now_ms + self.settings.phase1_ms)
+
+    def _return_commands(self, reason: str) -> None:
+        never, opened = self.proposer.depose()
+        self._out.returned.extend(Returned(batch, False, reason) for batch in never)
+        self._out.returned.extend(Returned(batch, True, reason) for batch in opened)
+
+    # Leadership: sticky policy
+
+    def _follow(self, leader: NodeId, rnd: Round) -> None:
+        if self.sticky.follow(leader, rnd, self.now_ms) and self.monarch is None:
+            self._out.events.append(LeaderChanged(leader, rnd, "round"))
+
+    def _lose_leader(self, cause: str) -> None:
+        self.sticky.lose(self.now_ms, self.failure_detector.connected())
+        self._out.events.append(LeaderChanged(NO_NODE, self.sticky.leader_rnd, cause))
+
+    def _campaign_if_due(self) -> None:
+        if (
+            self.role == FOLLOWER
+            and self.now_ms >= self._electable_from_ms
+            and self._disk is not DiskState.FULL
+            and not self.acceptor.silent
+            and self.proposer.must_reach <= self.adu
+            and len(self._links_up) + 1 >= self.quorum_size
+            and self.sticky.is_due(self.now_ms)
+        ):
+            self._out.events.append(CampaignStarted())
+            self._send(self.others, self.sticky.ask(self.now_ms, self.adu))
+            if self.sticky.is_won():
+                self._start_phase1()  # a cluster of one
+
+    def _on_ask_follow(self, ask: AskFollow) -> None:
+        self.catch_up.note(ask.sender, ask.adu)
+        delay = self.failure_detector.delay_ms
+        busy = self.role == LEADER or (self.sticky.leader != ask.sender and self.sticky.is_working(self.now_ms, delay))
+        behind = ask.adu + 1 < self.acceptor.first or ask.adu + PROMISE_SLOTS_BEHIND_MAX < self.adu
+        granted = not (busy or behind) and self._disk is not DiskState.FULL and not self.acceptor.silent
+        answer = WouldFollow(self.node, ask.campaign, granted, self.leader, self.acceptor.rnd, self.adu)
+        self._send((ask.sender,), answer)
+
+    def _on_would_follow(self, answer: WouldFollow) -> None:
+        self.catch_up.note(answer.sender, answer.adu)
+        if self.role != FOLLOWER or self.monarch is not None:
+            return
+        if self.sticky.is_won(answer):
+            self._start_phase1()
+        elif self.sticky.is_lost(len(self.members)):
+            self.sticky.fail(self.now_ms, self.settings.delay_ms)
+
+    def _on_resign(self, resign: Resign) -> None:
+        if self.monarch is None and resign.sender == self.sticky.leader and resign.rnd >= self.sticky.leader_rnd:
+            self._lose_leader("handover")
+            self._campaign_if_due()
+
+    # Leadership: lab policy
+
+    def _trust(self, leader: NodeId) -> None:
+        """The monarchical detector has a new leader. [Lab: trust event]"""
+        self._out.events.append(
+            LeaderChanged(leader, self.acceptor.rnd, "suspect" if leader < self.node else "restore")
+        )
+        if leader == self.node:
+            if self.role == FOLLOWER and self._clock_ms is not None:
+                self._start_phase1()
+        elif self.role != FOLLOWER:
+            self._step_down("round")
+
+    def _suspect(self, suspicion: Suspected | None) -> None:
+        if suspicion is None:
+            return
+        self._out.events.append(suspicion)
+        if self.monarch is not None:
+            self.monarch.suspect(suspicion.node)
+
+    # Heartbeats
+
+    def _heartbeat(self) -> HeartbeatRequest:
+        leading = self.proposer.crnd if self.role == LEADER else NO_ROUND
+        return HeartbeatRequest(self.node, self.now_ms, leading, self.adu, self.log_first, self.disk_lag_ms)
+
+    def _on_heartbeat_request(self, request: HeartbeatRequest) -> None:
+        self.catch_up.note(request.sender, request.adu)
+        self._peer_lag_ms[request.sender] = request.lag_ms
+        reply = HeartbeatReply(self.node, request.stamp, self.adu, self.log_first, self.disk_lag_ms)
+        self._send((request.sender,), reply)
+        if request.leading >= self.acceptor.rnd and request.leading != NO_ROUND:
+            self._defer_to(request.leading)
+            self._follow(request.sender, request.leading)
+
+    def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
+        self.catch_up.note(reply.sender, reply.adu)
+        self._peer_lag_ms[reply.sender] = reply.lag_ms
+        restored: Restored | None = self.failure_detector.on_reply(reply.sender, self.now_ms)
+        if restored is not None:
+            self._out.events.append(restored)
+            if self.monarch is not None:
+                self.monarch.restore(restored.node)
+
+    def _lead_on(self) -> None:
+        """A leader's duties at each tick: hear a majority, have a working disk, repeat what was not answered."""
+        delay = self.failure_detector.delay_ms
+        heard = sum(self.failure_detector.silence_ms(node, self.now_ms) <= delay for node in self.members)
+        if heard < self.quorum_size and self.monarch is None:
+            self._step_down("quorum")
+        elif self._is_disk_slower_than_others():
+            self._electable_from_ms = self.now_ms + 4 * delay
+            self._step_down("disk-slow")
+        elif self.proposer.open and self.now_ms - self._progress_ms >= self._resend_ms:
+            self._resend()
+        else:
+            self.sticky.follow(self.node, self.proposer.crnd, self.now_ms)
+
+    def _is_disk_slower_than_others(self) -> bool:
+        """Our oldest write is late, and a majority could go on without us: then somebody else should lead."""
+        limit = self.settings.disk_slow_ms
+        if self.disk_lag_ms <= limit:
+            return False
+        connected = self.failure_detector.connected()
+        quick = sum(node in connected and self._peer_lag_ms.get(node, limit) <= limit // 4 for node in self.others)
+        return quick >= self.quorum_size
+
+    # Catch-up
+
+    def _ask_if_behind(self) -> None:
+        connected = self.failure_detector.connected() - {self.node}
+        whom = self.catch_up.whom_to_ask(self.adu, self.now_ms, connected)
+        if whom is not None and self._disk is not DiskState.FULL:
+            self._send((whom,), CatchUpRequest(self.node, self.adu + 1))
+
+    def _on_catch_up_request(self, request: CatchUpRequest) -> None:
+        slot = request.slot
+        if slot < self.log_first:
+            self._out.snapshot_wanted_by.append(request.sender)
+            return
+        bodies: list[bytes] = []
+        size = count = 0
+        while slot + count <= self.adu and size < CATCH_UP_BYTES_MAX:
+            run = self.log.at(slot + count)
+            assert run is not None
+            if run.slot < slot:
+                run = run.cut(slot)[1]
+            bodies.append(run.body)
+            size += len(run.body)
+            count += run.count
+        self._send((request.sender,), CatchUpReply(self.node, slot, count, b"".join(bodies), self.adu))
+
+    def _on_catch_up_reply(self, reply: CatchUpReply) -> None:
+        self.catch_up.note(reply.sender, reply.adu)
+        if self._disk is DiskState.FULL or not reply.count or reply.slot > self.adu + 1:
+            return
+        decisions = self.learner.handle_decided(reply.slot, reply.count, reply.values)
+        if decisions is not None:
+            self._decided(decisions)
+        connected = self.failure_detector.connected() - {self.node}
+        whom = self.catch_up.ask_again(self.adu, self.now_ms, connected)
+        if whom is not None:
+            self._send((whom,), CatchUpRequest(self.node, self.adu + 1))
+
+    # Output
+
+    def _persist(self, record: Promised | Voted | Chosen | Reached | Truncated) -> None:
+        self._out.records.append(record)
+        if isinstance(record, Voted | Reached):
+            self._marked = max(self._marked, record.adu)
+
+    def _gate(self) -> int:
+        """The write on which everything said now depends: the one being gathered, or the last one handed out."""
+        return self._out.write_no if self._out.records else self._out.write_no - 1
+
+    def _send(self, receivers: tuple[NodeId, ...], message: Message) -> None:
+        if receivers:
+            self._out.sends.append((receivers, message))
+
+    def _send_after(self, message: Message, receivers: tuple[NodeId, ...] | None = None) -> None:
+        gate = self._gate()
+        to = self.others if receivers is None else receivers
+        if not to:
+            return
+        if gate <= self._persisted:
+            self._out.sends.append((to, message))
+        else:
+            self._out.sends_after.append((gate, to, message))
+
+    def _to_self(self, message: Promise | Learn) -> None:
+        """Our own vote counts once it is durable, like everybody's."""
+        self._own.append((self._gate(), message))
+
+    def _hear_self(self) -> None:
+        while self._own and self._own[0][0] <= self._persisted:
+            message = self._own.popleft()[1]
+            if isinstance(message, Learn):
+                self._on_learn(message)
+            else:
+                self._on_promise(message)
+
+    def _repeat_state(self, first: Slot) -> None:
+        """Write again what must survive the truncation of the log below slot `first`."""
+        if first > 0:
+            self._persist(Promised(self.acceptor.rnd))
+            self._persist(Reached(self.adu))
+            self._persist(Truncated(first - 1))
+
+    def _first_to_keep(self, slot: Slot) -> Slot:
+        first, size = slot + 1, 0
+        while first > self.log_first and slot - first < SLOTS_KEPT and size < LOG_BYTES_KEPT_MAX // 8:
+            run = self.log.at(first - 1)
+            assert run is not None
+            first = run.slot
+            size += len(run.body)
+        return max(first, self.log_first)

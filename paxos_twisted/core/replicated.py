@@ -1,0 +1,175 @@
+"""The replicated state: sessions and application, fed with decided commands in log order, and its pictures."""
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from paxos_twisted.apps.application import Application
+from paxos_twisted.core.command import Command
+from paxos_twisted.core.sessions import Refusal, Sessions
+from paxos_twisted.core.table import Photograph, Table
+from paxos_twisted.limits import SHARDS, SNAPSHOT_PIECE_BYTES_MAX
+from paxos_twisted.types import NO_SLOT, Slot
+
+PIECE_BYTES_TARGET = SNAPSHOT_PIECE_BYTES_MAX // 4
+_PART = struct.Struct(">II")
+
+
+class SnapshotError(Exception):
+    """A snapshot's pieces do not decode or do not have the digest that they should have. Nothing was installed."""
+
+
+class ReplicatedState:
+    """What every replica holds alike after the same slots: EQ and XO of docs/guarantees.md."""
+
+    def __init__(self, application: Application, session_expiry_slots: int) -> None:
+        self.application = application
+        self.sessions = Sessions(application.result_type, session_expiry_slots)
+        self.applied: Slot = NO_SLOT
+        """Every slot up to here is applied; never goes down."""
+        self.decoder: msgspec.msgpack.Decoder[list[Command[Any] | None]] = msgspec.msgpack.Decoder(
+            list[Command[application.op_type] | None]  # type: ignore[name-defined]
+        )
+        """Decodes a run (see `paxos_twisted.core.command.array_of`)."""
+        self.commands_applied = 0
+        self.duplicates = 0
+        self.noops = 0
+
+    def apply(self, slot: Slot, commands: Sequence[Command[Any] | None]) -> list[Any]:
+        """Apply the commands of consecutive slots from `slot` = `applied` + 1 on.
+
+        Returns:
+            For each command its result, or a `Refusal` by the session table, or None for a no-op.
+        """
+        assert slot == self.applied + 1, f"slot {slot} is not the next after {self.applied}"
+        find, store, execute = self.sessions.find, self.sessions.store, self.application.apply
+        results: list[Any] = []
+        for command in commands:
+            if not slot % SHARDS:
+                self.sessions.expire(slot)
+            if command is None:
+                self.noops += 1
+                results.append(None)
+            else:
+                result = find(command)
+                if result is None:
+                    result = execute(command.op, command.client)
+                    store(slot, command, result)
+                    self.commands_applied += 1
+                else:
+                    self.duplicates += 1
+                results.append(result)
+            slot += 1
+        self.applied = slot - 1
+        return results
+
+    def tables(self) -> list[Table[Any, Any]]:
+        """Sessions first, then the application's tables."""
+        return [self.sessions.table, *self.application.tables()]
+
+    def photograph(self) -> "Picture":
+        """Start a picture of the state after slot `applied`."""
+        return Picture(self)
+
+    def install(self, slot: Slot, pieces: Sequence[bytes], digest: str) -> None:
+        """Replace the whole state by a snapshot, or raise and leave it as it was.
+
+        Raises:
+            SnapshotError: the pieces do not decode, or do not have this digest.
+        """
+        if digest != digest_of(slot, pieces):
+            raise SnapshotError(f"the snapshot of slot {slot} does not have digest {digest}")
+        fresh: list[Table[Any, Any]] = [Table(table.name, table.row_type, table.shard_of) for table in self.tables()]
+        try:
+            for piece in pieces:
+                for index, rows in _decode_piece(piece):
+                    fresh[index].load(rows)
+        except (msgspec.DecodeError, IndexError) as error:
+            raise SnapshotError(f"the snapshot of slot {slot} does not decode: {error}") from error
+        for table, new in zip(self.tables(), fresh, strict=True):
+            table.replace(new.shards)
+        self.applied = slot
+
+
+class Picture:
+    """The state after one slot, as pieces for a snapshot and as a digest. Taken a little at a time."""
+
+    def __init__(self, state: ReplicatedState) -> None:
+        self.slot = state.applied
+        self._tables = state.tables()
+        self._photographs: list[Photograph[Any, Any]] = [table.freeze() for table in self._tables]
+        self._hash = hashlib.sha256(_slot_bytes(self.slot))
+        self._index = 0
+
+    def next_piece(self, parts_max: int = 8) -> bytes | None:
+        """Encode up to `parts_max` further parts of the tables and return them as one piece; None after the last.
+
+        With the default a piece takes a few milliseconds to encode when the state has a million rows.
+        """
+        parts: list[tuple[int, bytes]] = []
+        size = 0
+        while len(parts) < parts_max and size < PIECE_BYTES_TARGET and self._index < len(self._photographs):
+            part = self._photographs[self._index].next_piece()
+            if part is None:
+                self._index += 1
+            elif part != b"\x90":  # an empty part is left out
+                parts.append((self._index, part))
+                size += len(part)
+        if not parts:
+            return None
+        _add_parts(self._hash, parts)
+        return msgspec.msgpack.encode(parts)
+
+    def digest(self) -> str:
+        """The digest, once `next_piece` has returned None."""
+        assert self._index == len(self._photographs)
+        return self._hash.hexdigest()
+
+    def release(self) -> None:
+        """Give the picture up before its end."""
+        for table, photograph in zip(self._tables, self._photographs, strict=True):
+            table.release(photograph)
+
+
+def digest_of(slot: Slot, pieces: Sequence[bytes]) -> str:
+    """The digest that `Picture.digest` gives for these pieces, however the parts were spread over them.
+
+    Raises:
+        SnapshotError: a piece does not decode.
+    """
+    digest = hashlib.sha256(_slot_bytes(slot))
+    try:
+        for piece in pieces:
+            _add_parts(digest, _decode_piece(piece))
+    except msgspec.DecodeError as error:
+        raise SnapshotError(f"a piece of the snapshot of slot {slot} does not decode: {error}") from error
+    return digest.hexdigest()
+
+
+def pieces_of(state: ReplicatedState) -> Iterator[bytes]:
+    """All pieces of a picture of `state`, taken at once."""
+    picture = state.photograph()
+    while (piece := picture.next_piece()) is not None:
+        yield piece
+
+
+def is_refusal(result: Any) -> bool:
+    """Whether a result is the session table's refusal instead of the application's answer."""
+    return type(result) is Refusal
+
+
+def _slot_bytes(slot: Slot) -> bytes:
+    return slot.to_bytes(8, "big", signed=True)
+
+
+def _decode_piece(piece: bytes) -> list[tuple[int, bytes]]:
+    return msgspec.msgpack.decode(piece, type=list[tuple[int, bytes]])
+
+
+def _add_parts(digest: "hashlib._Hash", parts: list[tuple[int, bytes]]) -> None:
+    for index, part in parts:
+        digest.update(_PART.pack(index, len(part)))
+        digest.update(part)

@@ -1,0 +1,1 @@
+"""The wire: frames, the handshake, and the messages between clients and nodes."""

@@ -1,0 +1,75 @@
+"""What clients and nodes say to each other, after the handshake. `docs/wire.md` describes it byte by byte.
+
+A request is a `paxos_twisted.core.command.Command` of the cluster's application. Everything else is here.
+"""
+
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from paxos_twisted.core.command import CLIENT_ID_MAX
+from paxos_twisted.types import ClientId, NodeId
+
+Result = TypeVar("Result")
+
+Key = Annotated[ClientId, Meta(ge=0, le=CLIENT_ID_MAX)]
+
+
+class Answer(msgspec.Struct, Generic[Result], array_like=True, tag=2, frozen=True, gc=False):
+    """The command was decided and applied; this is its result (also when the result says "not enough funds")."""
+
+    client: Key
+    seq: int
+    result: Result
+    """The application's result, e.g. `paxos_twisted.apps.bank.BankResult`."""
+
+
+class Refused(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
+    """This request was not applied. `reason` says whether repeating it makes sense."""
+
+    client: Key
+    seq: int
+    reason: str
+    """One word: overloaded, disk-full (repeat later, same seq); expired, stale, window, invalid (final)."""
+    text: str
+    """The same for people."""
+
+
+class Redirect(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
+    """Another node leads. Not applied by us; repeat it there with the same seq. seq 0: said on connecting."""
+
+    client: Key
+    seq: int
+    leader: NodeId
+    address: str
+    """host:port of that node."""
+
+
+class NoLeader(msgspec.Struct, array_like=True, tag=5, frozen=True, gc=False):
+    """No leader is known now (an election runs, or no majority is up). Try again, here or elsewhere, after a while."""
+
+    client: Key
+    seq: int
+    retry_after_ms: int
+    text: str
+
+
+class Unknown(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
+    """The leader was deposed after proposing this request: it may or may not be applied. Repeat it, same seq."""
+
+    client: Key
+    seq: int
+    text: str
+
+
+class ProtocolError(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=False):
+    """What was wrong with the last frame. The connection is closed behind it."""
+
+    text: str
+
+
+Reply = Answer[Any] | Refused | Redirect | NoLeader | Unknown | ProtocolError
+
+FINAL_REFUSALS = frozenset({"expired", "stale", "window", "invalid"})
+"""Reasons of `Refused` for which repeating the request cannot help."""
