@@ -37,7 +37,6 @@ class DiskState(Enum):
 
     GOOD = "good"
     FULL = "full"
-    SLOW = "slow"
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -173,6 +172,10 @@ class Engine(Protocol):
 
     def take_output(self) -> Output:
         """Drain."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """What the engine says of itself, for /status: plain JSON values; "role", "round" and "log" at least."""
         ...
 
     def check_invariants(self) -> None:

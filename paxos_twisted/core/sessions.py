@@ -82,8 +82,9 @@ class Sessions:
         shard = self.table.writable(client)
         session = shard.get(client)
         if session is None:
-            if len(shard) >= SESSIONS_PER_SHARD_MAX:
-                _evict(shard, client % SHARDS, _most_silent(shard))
+            index = client % SHARDS
+            if len(shard) - (-1 - index in shard) >= SESSIONS_PER_SHARD_MAX:
+                _evict(shard, index, _most_silent(shard))
             shard[client] = Session(slot, ack, {command.seq: result})
             return
         session.active = slot

@@ -291,8 +291,8 @@ class MultiPaxos:
             self.log_first = slot + 1
             self.learner.skip_to(slot + 1)
             self._ahead.drop_below(slot + 1)
-            self.proposer.advance(slot)
             self._absorb_ahead()
+            self.proposer.advance(self.adu)
         self.acceptor.truncate(slot + 1)
         self._repeat_state(slot + 1)
 
@@ -341,6 +341,32 @@ class MultiPaxos:
         else:
             self._out = Output(out.write_no)
         return out
+
+    def status(self) -> dict[str, Any]:
+        """Role, rounds, what is open and how the others are, for /status."""
+        connected = self.failure_detector.connected()
+        return {
+            "role": self.role,
+            "round": self.round,
+            "promised_round": self.acceptor.rnd,
+            "caught_up": self.is_caught_up,
+            "detector": {"policy": self.settings.policy, "delay_ms": self.failure_detector.delay_ms},
+            "log": {
+                "first_slot": self.log_first,
+                "buffered_runs": len(self._ahead),
+                "open_runs": len(self.proposer.open),
+            },
+            "silent_slots": [[start, stop] for start, stop in self.acceptor.silent],
+            "peers": {
+                str(node): {
+                    "up": node in self._links_up,
+                    "suspected": node not in connected,
+                    "adu": self.catch_up.known.get(node, NO_SLOT),
+                    "disk_lag_ms": self._peer_lag_ms.get(node, 0),
+                }
+                for node in self.others
+            },
+        }
 
     def check_invariants(self) -> None:
         """What must hold between any two inputs."""

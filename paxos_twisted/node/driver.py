@@ -1,0 +1,530 @@
+"""The driver: the only caller of the engine. It runs the order "start the write, send what needs none; once durable,
+release what waited; apply what is decided; reply", once per reactor turn.
+
+Pure Python: the Twisted node (`paxos_twisted.node.service`) and the simulator (`paxos_twisted.sim.node`) are its two
+shells, so what is simulated is what is shipped.
+"""
+
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from paxos_twisted.core.command import Command, array_of
+from paxos_twisted.core.engine import Batch, DiskState, Engine, LinkState, Output, Returned
+from paxos_twisted.core.events import Event
+from paxos_twisted.core.records import PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated
+from paxos_twisted.core.replicated import Picture, ReplicatedState, SnapshotError, digest_of
+from paxos_twisted.core.sessions import Refusal
+from paxos_twisted.core.transfer import (
+    Incoming,
+    Progress,
+    SnapshotData,
+    SnapshotOffer,
+    SnapshotRequest,
+    TransferMessage,
+)
+from paxos_twisted.limits import LOG_BYTES_KEPT_MAX, PROPOSALS_MAX, RUN_BYTES_MAX
+from paxos_twisted.types import NO_NODE, NO_SLOT, ClientId, NodeId, Slot
+from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Reply, Unknown
+
+TICK_MS = 20
+"""Time between two calls of `on_tick`."""
+
+RETRY_AFTER_MS = 20
+"""What clients are told to wait while there is no leader: about as long as an election takes."""
+
+PROGRESS_MS = 1000
+"""Time between two Progress messages."""
+
+DECODED_MAX = 1024
+"""Batches kept decoded. One that is dropped is decoded once more."""
+
+PROGRESS_STEP = 1000
+"""A peer's progress is noted durably when it has grown by this many records."""
+
+
+class Disk(Protocol):
+    """The node's log and snapshots."""
+
+    def submit(self, write_no: int, records: Sequence[Record]) -> None:
+        """Write, in order; `Driver.on_persisted(n)` follows, for this or a later write."""
+        ...
+
+    def read_piece(self, slot: Slot, index: int, then: Callable[[bytes | None], None]) -> None:
+        """Read a piece of the durable snapshot; None when it is gone."""
+        ...
+
+
+class Network(Protocol):
+    """The links to the other nodes. May lose messages, never alters them."""
+
+    def send(self, receivers: tuple[NodeId, ...], message: Any) -> None:
+        """Send to each of `receivers`."""
+        ...
+
+
+class Clients(Protocol):
+    """The clients that are connected to this node."""
+
+    connected: Container[int]
+    """Their client ids."""
+
+    def reply(self, client: int, reply: Reply) -> None:
+        """Send over the connection on which `client` last sent a request; ignored when there is none."""
+        ...
+
+
+class Shell(Protocol):
+    """Whoever runs the driver."""
+
+    def flush_soon(self) -> None:
+        """Call `Driver.flush` once, at the end of this turn."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Something that must never happen happened: the node must stop at once."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """A past fact, for logs and metrics."""
+        ...
+
+
+class Driver:
+    """One node, without its sockets, files and clocks.
+
+    Args:
+        node: this node.
+        engine: its engine, restored from the log.
+        state: the replicated state, as the durable snapshot has it.
+        disk, network, clients, shell: the world.
+        addresses: client address (host:port) of each node.
+        snapshot_every: take a snapshot after this many slots.
+        snapshot: the durable snapshot, if any.
+        identity: random name of this node's data directory.
+        last_record: number of the last record in the log.
+        peers: data directories of the peers as this node knew them before.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: NodeId,
+        engine: Engine,
+        state: ReplicatedState,
+        disk: Disk,
+        network: Network,
+        clients: Clients,
+        shell: Shell,
+        addresses: Mapping[NodeId, str],
+        snapshot_every: int,
+        snapshot: SnapshotTaken | None = None,
+        last_record: int = 0,
+        peers: Mapping[NodeId, PeerSeen] | None = None,
+    ) -> None:
+        self.node = node
+        self.engine = engine
+        self.state = state
+        self.disk = disk
+        self.network = network
+        self.clients = clients
+        self.shell = shell
+        self.addresses = addresses
+        self.snapshot_every = snapshot_every
+        self.snapshot = snapshot
+        """The newest durable snapshot."""
+        self.peers: dict[NodeId, PeerSeen] = dict(peers or {})
+        """What each peer's data directory was like when last heard of."""
+        self.message_type: Any = engine.message_type | TransferMessage
+        """All messages between nodes, for the codec."""
+        self.last_record = last_record
+        """Number of the last record handed to the disk."""
+        self.write_no = 0
+        self.durable_write_no = 0
+        self.disk_state = DiskState.GOOD
+        self.requests = 0
+        self.stopped = False
+        self._writes: deque[tuple[int, int, int]] = deque()  # (write_no, the engine's number for it, last record)
+        self._durable_record = last_record
+        self._held: deque[tuple[int, tuple[NodeId, ...], Any]] = deque()  # messages that wait for an engine write
+        self._own_records: list[Record] = []  # the driver's, for the next write
+        self._after: deque[tuple[int, Callable[[], None]]] = deque()  # (write_no, what to do once it is durable)
+        self._raws: list[bytes] = []
+        self._commands: list[Command[Any] | None] = []
+        self._raw_bytes = 0
+        self._decoded: dict[bytes, list[Command[Any] | None]] = {}  # runs of ours, so they are not decoded twice
+        self._engine_persisted = 0
+        self._now_ms = 0
+        self._picture: Picture | None = None
+        self._picture_pieces = 0
+        self._snapshot_asked = False
+        self._bytes_since_snapshot = 0
+        self._noted: dict[NodeId, int] = {seen.node: seen.progress for seen in self.peers.values()}
+        self._incoming: Incoming | None = None
+        self._installing: Slot = NO_SLOT
+        self._progress_ms = 0
+        self._other_peers = tuple(sorted(other for other in addresses if other != node))
+
+    # Inputs
+
+    def on_message(self, src: NodeId, message: Any) -> None:
+        """Take a message from peer `src`."""
+        match message:
+            case SnapshotOffer() | SnapshotRequest() | SnapshotData() | Progress():
+                self._on_transfer(message)
+            case _:
+                self.engine.on_message(src, message)
+        self.shell.flush_soon()
+
+    def on_request(self, raw: bytes, command: Command[Any]) -> None:
+        """Take a client's command. `raw`: its bytes, exactly as they came."""
+        self.requests += 1
+        if not self.engine.takes_commands:
+            self.clients.reply(command.client, self.direction(command.client, command.seq))
+            return
+        if self._raw_bytes + len(raw) > RUN_BYTES_MAX:
+            self._propose()
+        self._raws.append(raw)
+        self._commands.append(command)
+        self._raw_bytes += len(raw)
+        self.shell.flush_soon()
+
+    def on_persisted(self, write_no: int) -> None:
+        """All writes up to `write_no` are durable."""
+        self.durable_write_no = max(self.durable_write_no, write_no)
+        engine_no = 0
+        while self._writes and self._writes[0][0] <= write_no:
+            _, number, self._durable_record = self._writes.popleft()
+            engine_no = max(engine_no, number)
+        if engine_no:
+            self._engine_persisted = engine_no
+            self.engine.on_persisted(engine_no)
+        while self._after and self._after[0][0] <= write_no:
+            self._after.popleft()[1]()
+        self.shell.flush_soon()
+
+    def on_tick(self, now_ms: int) -> None:
+        """Time, in milliseconds of a monotonic clock; every TICK_MS."""
+        self._now_ms = now_ms
+        self.engine.on_tick(now_ms)
+        if self.disk_state is not DiskState.FULL:
+            self._take_snapshot_further()
+        self._chase_incoming()
+        if now_ms - self._progress_ms >= PROGRESS_MS:
+            self._progress_ms = now_ms
+            self.network.send(self._other_peers, Progress(self.node, self._durable_record))
+        self.shell.flush_soon()
+
+    def on_link(self, node: NodeId, state: LinkState) -> None:
+        """The connection to `node` changed."""
+        self.engine.on_link(node, state)
+        self.shell.flush_soon()
+
+    def on_disk(self, state: DiskState) -> None:
+        """The disk changed."""
+        self.disk_state = state
+        self.engine.on_disk(state)
+        self.shell.flush_soon()
+
+    # What the shell asks
+
+    @property
+    def leader(self) -> NodeId:
+        """The node that takes commands; NO_NODE when none is known."""
+        return self.engine.leader
+
+    @property
+    def durable_record(self) -> int:
+        """Number of the last record that is durable: what this node may tell its peers of its log."""
+        return self._durable_record
+
+    @property
+    def is_congested(self) -> bool:
+        """So many commands are under way here that clients should not be read now."""
+        return self.engine.waiting + len(self._raws) >= PROPOSALS_MAX // 2
+
+    def direction(self, client: ClientId | int, seq: int) -> Reply:
+        """Where `client` should go instead: Redirect, or NoLeader when this node knows nobody who takes commands."""
+        leader = self.engine.leader
+        client = ClientId(client)
+        if self.disk_state is DiskState.FULL and leader in (self.node, NO_NODE):
+            return Refused(client, seq, "disk-full", f"the disk of node {self.node} is full; nothing was changed")
+        if leader in (self.node, NO_NODE):
+            return NoLeader(client, seq, RETRY_AFTER_MS, f"node {self.node} knows no leader at the moment")
+        return Redirect(client, seq, leader, self.addresses[leader])
+
+    def peer_guard(self, node: NodeId, identity: str, progress: int) -> str | None:
+        """Check a peer's data directory against what this node knows of it. Returns what is wrong, or None.
+
+        A node that lost records has forgotten promises: letting it vote could undo a decision. [Rule 53]
+        """
+        seen = self.peers.get(node)
+        if seen is not None and seen.identity != identity:
+            return (
+                f"node {node} comes with another data directory than before: "
+                "what it had promised there is lost, so it may not take part under its old id"
+            )
+        if seen is not None and seen.progress > progress:
+            return (
+                f"node {node} comes with an older data directory: it had written {seen.progress} records "
+                f"and now has {progress}, so it may have forgotten promises"
+            )
+        self._note_peer(PeerSeen(node, identity, progress))
+        return None
+
+    def status(self) -> dict[str, Any]:
+        """What the engine and the state say of themselves, for /status."""
+        engine, state, snapshot = self.engine, self.state, self.snapshot
+        return {
+            "engine": engine.name,
+            "application": state.application.name,
+            **engine.status(),
+            "leader": engine.leader,
+            "leader_address": self.addresses.get(engine.leader),
+            "adu": engine.adu,
+            "applied": state.applied,
+            "ready": engine.is_ready,
+            "snapshot": None if snapshot is None else {"slot": snapshot.slot, "pieces": snapshot.pieces},
+            "sessions": len(state.sessions),
+            "commands": {
+                "applied": state.commands_applied,
+                "noops": state.noops,
+                "duplicates": state.duplicates,
+            },
+        }
+
+    def take_snapshot(self) -> None:
+        """Take a snapshot soon, whatever the interval says."""
+        self._snapshot_asked = True
+
+    def stop(self) -> None:
+        """Clean stop: hand leadership over. The shell flushes, and closes the disk when all writes are durable."""
+        self.stopped = True
+        self.engine.resign("stopping")
+        self.shell.flush_soon()
+
+    # The turn
+
+    def flush(self) -> None:
+        """Do everything this turn's inputs have led to."""
+        self._propose()
+        out = self.engine.take_output()
+        self._write(out)
+        send = self.network.send
+        for receivers, message in out.sends:
+            send(receivers, message)
+        self._held.extend(out.sends_after)
+        while self._held and self._held[0][0] <= self._engine_persisted:
+            _, receivers, message = self._held.popleft()
+            send(receivers, message)
+        for run in out.decided:
+            self._apply(run.slot, run.count, run.body)
+        for returned in out.returned:
+            self._hand_back(returned)
+        for event in out.events:
+            self.shell.on_event(event)
+        for peer in out.snapshot_wanted_by:
+            self._offer(peer)
+
+    def _propose(self) -> None:
+        if not self._raws:
+            return
+        body = b"".join(self._raws)
+        self._decoded[body] = self._commands
+        if len(self._decoded) > DECODED_MAX:  # runs that the window cut or joined come back under other bytes
+            del self._decoded[next(iter(self._decoded))]
+        batch = Batch(body, len(self._raws))
+        self._raws, self._commands, self._raw_bytes = [], [], 0
+        self.engine.on_propose(batch)
+
+    def _write(self, out: Output) -> None:
+        records = out.records
+        if self._own_records:
+            # Truncated comes last: whatever is to survive it is written before.
+            records = [*self._own_records, *records]
+            self._own_records = []
+        if not records:
+            return
+        self.write_no += 1
+        self.last_record += sum(not isinstance(record, SnapshotPiece | SnapshotTaken | Truncated) for record in records)
+        self._writes.append((self.write_no, out.write_no if out.records else 0, self.last_record))
+        self.disk.submit(self.write_no, records)
+
+    def _apply(self, slot: Slot, count: int, body: bytes) -> None:
+        commands = self._decoded.pop(body, None)
+        if commands is None:
+            try:
+                commands = self.state.decoder.decode(array_of(body, count))
+            except msgspec.DecodeError as error:
+                self.shell.stop(f"the commands decided from slot {slot} on cannot be read: {error}")
+                raise
+        self._bytes_since_snapshot += len(body)
+        results = self.state.apply(slot, commands)
+        connected = self.clients.connected
+        if not connected:
+            return
+        reply = self.clients.reply
+        for command, result in zip(commands, results, strict=True):
+            if command is not None and command.client in connected:
+                if type(result) is Refusal:
+                    reply(command.client, Refused(command.client, command.seq, result.reason, result.text))
+                else:
+                    reply(command.client, Answer(command.client, command.seq, result))
+
+    def _hand_back(self, returned: Returned) -> None:
+        """Tell the clients of commands that this node no longer drives what it knows of them, and where to go."""
+        body, count = returned.batch.body, returned.batch.count
+        commands = self._decoded.pop(body, None) or self.state.decoder.decode(array_of(body, count))
+        for command in commands:
+            if command is None:
+                continue
+            client, seq = command.client, command.seq
+            answer: Reply
+            if returned.proposed:
+                answer = Unknown(
+                    client, seq, f"node {self.node} no longer leads; repeat the request, with the same seq"
+                )
+            elif returned.reason == "overloaded":
+                answer = Refused(client, seq, "overloaded", f"node {self.node} has {PROPOSALS_MAX} requests under way")
+            elif returned.reason == "disk-full":
+                answer = Refused(client, seq, "disk-full", f"the disk of node {self.node} is full; nothing was changed")
+            else:
+                answer = self.direction(client, seq)
+            self.clients.reply(client, answer)
+
+    # Snapshots
+
+    def _take_snapshot_further(self) -> None:
+        if self._picture is None:
+            last = NO_SLOT if self.snapshot is None else self.snapshot.slot
+            slots = self.state.applied - last
+            if self._installing != NO_SLOT or not slots:
+                return
+            if not (
+                self._snapshot_asked
+                or slots >= self.snapshot_every
+                or self._bytes_since_snapshot >= LOG_BYTES_KEPT_MAX // 2
+            ):
+                return
+            self._snapshot_asked = False
+            self._bytes_since_snapshot = 0
+            self._picture = self.state.photograph()
+            self._picture_pieces = 0
+        piece = self._picture.next_piece()
+        slot = self._picture.slot
+        if piece is not None:
+            self._own_records.append(SnapshotPiece(slot, self._picture_pieces, piece))
+            self._picture_pieces += 1
+            return
+        taken = SnapshotTaken(slot, self._picture_pieces, self._picture.digest())
+        self._picture = None
+        self._own_records.append(taken)
+        self._once_written(lambda: self._snapshot_is_durable(taken))
+
+    def _snapshot_is_durable(self, taken: SnapshotTaken) -> None:
+        if self.snapshot is None or taken.slot > self.snapshot.slot:
+            self.snapshot = taken
+            self._own_records.extend(self.peers.values())
+            self.engine.on_snapshot(taken.slot)
+
+    def _once_written(self, action: Callable[[], None]) -> None:
+        """Do `action` when the records gathered so far are durable."""
+        self._after.append((self.write_no + 1, action))
+
+    # State transfer
+
+    def _on_transfer(self, message: TransferMessage) -> None:
+        match message:
+            case SnapshotOffer():
+                self._on_offer(message)
+            case SnapshotRequest(sender=sender, slot=slot, index=index):
+                if self.snapshot is not None and self.snapshot.slot == slot and index < self.snapshot.pieces:
+                    self.disk.read_piece(slot, index, lambda data: self._send_piece(sender, slot, index, data))
+                else:
+                    self._offer(sender)
+            case SnapshotData():
+                incoming = self._incoming
+                if incoming is not None and incoming.on_data(message, self._now_ms):
+                    self._continue_incoming(incoming)
+            case Progress(sender=sender, last=last):
+                seen = self.peers.get(sender)
+                if seen is not None and last > seen.progress:
+                    self._note_peer(PeerSeen(sender, seen.identity, last))
+
+    def _note_peer(self, seen: PeerSeen) -> None:
+        """Remember how far a peer's log is; durably at the first meeting and then once in PROGRESS_STEP records."""
+        known = self.peers.get(seen.node)
+        self.peers[seen.node] = seen
+        if known is None or seen.progress >= self._noted.get(seen.node, 0) + PROGRESS_STEP:
+            self._noted[seen.node] = seen.progress
+            self._own_records.append(seen)
+            self.shell.flush_soon()
+
+    def _offer(self, peer: NodeId) -> None:
+        if self.snapshot is not None:
+            taken = self.snapshot
+            self.network.send((peer,), SnapshotOffer(self.node, taken.slot, taken.pieces, taken.digest))
+
+    def _send_piece(self, peer: NodeId, slot: Slot, index: int, data: bytes | None) -> None:
+        if data is not None:
+            self.network.send((peer,), SnapshotData(self.node, slot, index, data))
+        else:
+            self._offer(peer)
+
+    def _on_offer(self, offer: SnapshotOffer) -> None:
+        if offer.slot <= self.state.applied or self._installing != NO_SLOT:
+            return
+        if self._incoming is not None:
+            same = self._incoming.offer.sender == offer.sender
+            if not same or self._incoming.offer == offer:
+                return
+        self._incoming = Incoming(offer, self._now_ms)
+        self._continue_incoming(self._incoming)
+
+    def _continue_incoming(self, incoming: Incoming) -> None:
+        offer = incoming.offer
+        if offer.slot <= self.state.applied:
+            self._incoming = None
+        elif not incoming.is_complete:
+            request = SnapshotRequest(self.node, offer.slot, len(incoming.pieces))
+            self.network.send((offer.sender,), request)
+        else:
+            self._incoming = None
+            self._write_incoming(offer, incoming.pieces)
+
+    def _write_incoming(self, offer: SnapshotOffer, pieces: list[bytes]) -> None:
+        """All or nothing: the whole is checked before a byte is written, and written before it is installed."""
+        try:
+            if digest_of(offer.slot, pieces) != offer.digest:
+                return  # damaged on the way: the laggard will ask again
+        except SnapshotError:
+            return
+        if self._picture is not None:
+            self._picture.release()
+            self._picture = None
+        taken = SnapshotTaken(offer.slot, len(pieces), offer.digest)
+        self._installing = offer.slot
+        self._own_records.extend(SnapshotPiece(offer.slot, index, piece) for index, piece in enumerate(pieces))
+        self._own_records.append(taken)
+        self._once_written(lambda: self._install(taken, pieces))
+        self.shell.flush_soon()
+
+    def _install(self, taken: SnapshotTaken, pieces: list[bytes]) -> None:
+        self.flush()  # what the engine has decided meanwhile belongs to the state before it is replaced
+        self._installing = NO_SLOT
+        self.snapshot = taken
+        self._bytes_since_snapshot = 0
+        if taken.slot > self.state.applied:
+            self.state.install(taken.slot, pieces, taken.digest)
+        self._own_records.extend(self.peers.values())
+        self.engine.on_installed(taken.slot)
+
+    def _chase_incoming(self) -> None:
+        incoming = self._incoming
+        if incoming is not None and incoming.is_overdue(self._now_ms):
+            if incoming.is_hopeless:
+                self._incoming = None
+            else:
+                self._continue_incoming(incoming)
