@@ -1,0 +1,1 @@
+"""The network shell: framed TCP connections, peer links, the client port, and the message-fault layer."""

@@ -1,0 +1,301 @@
+"""The client port: reads requests, hands them to the driver, and sends each reply to where its client last asked."""
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from paxos_twisted.apps.application import Application
+from paxos_twisted.core.command import Command
+from paxos_twisted.limits import (
+    CLIENT_BUFFER_BYTES_MAX,
+    CLIENT_CONNECTIONS_MAX,
+    CLIENT_FRAME_BYTES_MAX,
+    COMMAND_BYTES_MAX,
+    SESSION_WINDOW,
+    SESSIONS_PER_CONNECTION_MAX,
+)
+from paxos_twisted.net.connections import Connections
+from paxos_twisted.net.framing import FrameConnection
+from paxos_twisted.net.greeting import LocalNode
+from paxos_twisted.types import NO_NODE, ClientId, NodeId, Slot
+from paxos_twisted.wire.client import Answer, NoLeader, ProtocolError, Redirect, Refused, Reply
+from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome, Rejected
+
+RETRY_AFTER_MS: Final = 50
+"""What a client is told to wait when nobody leads."""
+
+
+class Requests(Protocol):
+    """The driver, as the client port sees it. Nothing in it raises."""
+
+    @property
+    def is_congested(self) -> bool:
+        """Clients should not be read now."""
+        ...
+
+    @property
+    def leader(self) -> NodeId:
+        """The known leader, or NO_NODE."""
+        ...
+
+    def on_request(self, raw: bytes, command: Command[Any]) -> None:
+        """Take a request, as bytes and decoded. Exactly one reply will follow."""
+        ...
+
+
+class Times(Protocol):
+    """A histogram of seconds."""
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        ...
+
+
+class ClientMetrics(Protocol):
+    """Where the client port counts."""
+
+    client_requests: dict[tuple[str, str], int]
+    """Replies, by operation and outcome (see `_outcome`)."""
+    client_redirects: dict[str, int]
+    """By when it was said: "connect" or "request"."""
+
+    @property
+    def client_request_duration(self) -> Mapping[str, Times]:
+        """From the arrival of a request that was answered to its answer, by operation."""
+        ...
+
+
+class ClientPort:
+    """The `Clients` of the driver.
+
+    Args:
+        addresses: host:port of every node, for redirects.
+        applied: the last applied slot.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: LocalNode,
+        application: Application,
+        addresses: Mapping[NodeId, str],
+        connections: Connections,
+        requests: Requests,
+        applied: Callable[[], Slot],
+        metrics: ClientMetrics,
+    ) -> None:
+        self.local = local
+        self.application = application
+        self.connections = connections
+        self.requests = requests
+        self.streams: dict[ClientStream, None] = {}
+        """All connected clients: a set that keeps its order."""
+        self.by_client: dict[int, ClientStream] = {}
+        """Where each client last sent a request."""
+        self.connected: Container[int] = self.by_client
+        """The clients that a reply would reach, for the driver."""
+        self.is_draining = False
+        """The node stops: requests are no longer taken."""
+        self.decode = msgspec.msgpack.Decoder(Command[application.op_type]).decode  # type: ignore[name-defined]
+        self.encode = msgspec.msgpack.Encoder().encode
+        self.metrics = metrics
+        self._addresses = addresses
+        self._applied = applied
+        self._holding: dict[ClientStream, None] = {}
+
+    def welcome(self, connection: FrameConnection, hello: ClientHello) -> "ClientStream | None":
+        """Take a client's connection, or reject it and return None."""
+        rejected = self.local.check_client(hello)
+        if rejected is None and self.is_draining:
+            rejected = Rejected("full", f"node {self.local.node} is stopping; ask another node")
+        if rejected is None and len(self.streams) >= CLIENT_CONNECTIONS_MAX:
+            rejected = Rejected("full", f"node {self.local.node} serves {CLIENT_CONNECTIONS_MAX} connections already")
+        if rejected is not None:
+            self.connections.count("client", rejected.reason, f"{connection.address}: {rejected.text}")
+            connection.finish(self.encode(rejected))
+            return None
+        connection.reader.bytes_max = CLIENT_FRAME_BYTES_MAX
+        node = self.local.node
+        connection.send(
+            self.encode(ClientWelcome(PROTOCOL_VERSION, self.local.cluster, node, self._applied(), SESSION_WINDOW))
+        )
+        leader = self.requests.leader
+        client = ClientId(hello.client)
+        if leader == NO_NODE:
+            text = f"node {node} knows no leader now"
+            connection.send(self.encode(NoLeader(client, 0, RETRY_AFTER_MS, text)))
+        elif leader != node:
+            self.metrics.client_redirects["connect"] += 1
+            connection.send(self.encode(Redirect(client, 0, leader, self._addresses[leader])))
+        stream = ClientStream(self, connection, hello.client)
+        self.streams[stream] = None
+        return stream
+
+    def reply(self, client: int, reply: Reply) -> None:
+        """Send a reply at the end of this turn, if the client is connected here. Never raises or disturbs others."""
+        stream = self.by_client.get(client)
+        if stream is not None:
+            stream.reply(client, reply)
+
+    def hold(self, stream: "ClientStream") -> None:
+        """Remember a connection that is not read because the driver has enough to do."""
+        self._holding[stream] = None
+
+    def release(self) -> None:
+        """Read again the connections that were held, as far as the driver takes it. Called at the end of each turn."""
+        while self._holding and not self.requests.is_congested:
+            stream = next(iter(self._holding))
+            del self._holding[stream]
+            stream.release()
+
+    def forget(self, stream: "ClientStream") -> None:
+        """A connection has ended."""
+        self.streams.pop(stream, None)
+        self._holding.pop(stream, None)
+        by_client = self.by_client
+        for client in stream.clients:
+            if by_client.get(client) is stream:
+                del by_client[client]
+
+
+class ClientStream:
+    """The role of a connection of a client, or of a program that speaks for many clients."""
+
+    def __init__(self, port: ClientPort, connection: FrameConnection, client: int) -> None:
+        self.connection = connection
+        self.clients: set[int] = set()
+        """Those whose requests came over this connection."""
+        self._port = port
+        self._client = client
+        # Requests without a reply: (arrival, operation) by seq, or by (client, seq) for clients other than the first.
+        self._open: dict[int | tuple[int, int], tuple[float, str]] = {}
+        self._held: list[Iterator[bytes]] = []  # frames that came when the driver had enough to do
+        self._is_reading = True
+        self._is_blocked = False
+
+    def on_made(self) -> None:
+        """The connection was made before it had this role."""
+
+    def on_frames(self, frames: Iterator[bytes]) -> None:
+        """Take requests."""
+        port = self._port
+        requests = port.requests
+        if self._held or requests.is_congested:
+            self._held.append(frames)
+            port.hold(self)
+            self._read_or_not()
+            return
+        decode, by_client, operation_name = port.decode, port.by_client, port.application.op_name
+        own, open_requests = self._client, self._open
+        now = port.connections.clock.seconds()
+        for payload in frames:
+            try:
+                command = decode(payload)
+            except Exception as error:  # whatever a decoder may find to raise: it is the stream's fault, not ours
+                self._fail(f"this is no request of the application {port.application.name!r}: {error}")
+                break
+            client = command.client
+            if by_client.get(client) is not self and not self._speaks_for(client):
+                break
+            if len(payload) > COMMAND_BYTES_MAX or port.is_draining:
+                self._turn_down(client, command.seq, len(payload))
+                continue
+            open_requests[command.seq if client == own else (client, command.seq)] = now, operation_name(command.op)
+            requests.on_request(payload, command)
+
+    def on_bad_stream(self, text: str) -> None:
+        """Say so and close."""
+        self._fail(text)
+
+    def on_blocked(self, is_blocked: bool) -> None:
+        """A client that does not read its replies is not read either."""
+        self._is_blocked = is_blocked
+        self._read_or_not()
+
+    def on_lost(self) -> None:
+        """Its requests go on; their replies go nowhere, or to where the client asks again."""
+        self._held.clear()
+        self._port.forget(self)
+
+    def release(self) -> None:
+        """Take the requests that were held."""
+        held, self._held = self._held, []
+        for index, frames in enumerate(held):
+            if self._held:  # the driver has had enough again
+                self._held += held[index:]
+                break
+            if self.connection.is_open:
+                self.connection.process(frames)
+        self._read_or_not()
+
+    def reply(self, client: int, reply: Reply) -> None:
+        """Send one reply at the end of this turn."""
+        connection, port = self.connection, self._port
+        if connection.out_bytes > CLIENT_BUFFER_BYTES_MAX:
+            connection.push()  # much may have gathered in this turn without any fault of the client
+            if connection.out_bytes > CLIENT_BUFFER_BYTES_MAX:
+                port.connections.count("client", "slow", f"{connection.address} does not read its answers")
+                connection.abort()
+        connection.send(port.encode(reply))
+        if isinstance(reply, ProtocolError):
+            return
+        entry = self._open.pop(reply.seq if client == self._client else (client, reply.seq), None)
+        if entry is None:  # answered before: the client had repeated its request
+            return
+        arrival, operation = entry
+        metrics = port.metrics
+        if type(reply) is Answer:
+            outcome = port.application.outcome(reply.result)
+            metrics.client_request_duration[operation].observe(port.connections.turn.now - arrival)
+        else:
+            outcome = _outcome(reply)
+            if outcome == "redirected":
+                metrics.client_redirects["request"] += 1
+        metrics.client_requests[operation, outcome] += 1
+
+    def _speaks_for(self, client: int) -> bool:
+        if client not in self.clients and len(self.clients) >= SESSIONS_PER_CONNECTION_MAX:
+            self._fail(f"a connection speaks for at most {SESSIONS_PER_CONNECTION_MAX} clients")
+            return False
+        self.clients.add(client)
+        self._port.by_client[client] = self
+        return True
+
+    def _turn_down(self, client: ClientId, seq: int, size: int) -> None:
+        reply: Reply
+        if size > COMMAND_BYTES_MAX:
+            reply = Refused(client, seq, "invalid", f"a request of {size} bytes; {COMMAND_BYTES_MAX} are allowed")
+        else:
+            reply = NoLeader(client, seq, RETRY_AFTER_MS, f"node {self._port.local.node} is stopping; ask another node")
+        self.reply(client, reply)
+
+    def _fail(self, text: str) -> None:
+        self._port.connections.count("client", "frame", f"{self.connection.address}: {text}")
+        self.connection.finish(self._port.encode(ProtocolError(text)))
+
+    def _read_or_not(self) -> None:
+        should_read = not (self._held or self._is_blocked)
+        if should_read is not self._is_reading:
+            self._is_reading = should_read
+            if should_read:
+                self.connection.resume_reading()
+            else:
+                self.connection.pause_reading()
+
+
+def _outcome(reply: Reply) -> str:
+    """The word of the metrics for a reply that is no Answer."""
+    match reply:
+        case Refused(reason="overloaded"):
+            return "overloaded"
+        case Refused(reason="disk-full"):
+            return "disk_full"
+        case Refused():
+            return "refused"
+        case Redirect():
+            return "redirected"
+        case NoLeader():
+            return "no_leader"
+        case _:
+            return "unknown"
