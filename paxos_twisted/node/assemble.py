@@ -1,0 +1,125 @@
+"""Makes the parts of a node from what its log held, and joins them."""
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from paxos_twisted.apps.application import Application
+from paxos_twisted.core.engine import Engine, LinkState
+from paxos_twisted.core.multipaxos.replica import MultiPaxos
+from paxos_twisted.core.records import PeerSeen
+from paxos_twisted.core.replicated import ReplicatedState
+from paxos_twisted.core.transfer import TransferMessage
+from paxos_twisted.net.clients import ClientMetrics, ClientPort
+from paxos_twisted.net.connections import Connections
+from paxos_twisted.net.greeting import LocalNode
+from paxos_twisted.net.peers import PeerLinks
+from paxos_twisted.net.transport import Sockets
+from paxos_twisted.node.config import Config
+from paxos_twisted.node.driver import Driver, Shell
+from paxos_twisted.node.inputs import Inputs
+from paxos_twisted.node.state_hash import StateHasher
+from paxos_twisted.storage.recovery import Recovered
+from paxos_twisted.storage.sqlite_store import SqliteStore
+from paxos_twisted.types import NO_SLOT, NodeId
+
+ENGINES: Final = {"multipaxos": MultiPaxos}
+"""By the name in the configuration."""
+
+
+class Parts(NamedTuple):
+    """What a node consists of once its log has been read."""
+
+    driver: Driver
+    links: PeerLinks
+    clients: ClientPort
+    hasher: StateHasher
+
+
+def message_type(config: Config) -> Any:
+    """The union of all messages between the nodes of this cluster."""
+    return ENGINES[config.shared.engine].message_type | TransferMessage
+
+
+def assemble(
+    *,
+    config: Config,
+    node: NodeId,
+    application: Application,
+    recovered: Recovered,
+    store: SqliteStore,
+    inputs: Inputs,
+    shell: Shell,
+    sockets: Sockets,
+    connections: Connections,
+    metrics: ClientMetrics,
+    on_link: Callable[[NodeId, LinkState], None],
+) -> Parts:
+    """Make and join the parts. Nothing is sent or dialled yet.
+
+    Raises:
+        SnapshotError: the snapshot does not decode, though its digest is right: it is of another version.
+    """
+    shared = config.shared
+    state = ReplicatedState(application, shared.session_expiry)
+    applied = NO_SLOT
+    if recovered.snapshot is not None:
+        applied = recovered.snapshot.slot
+        state.install(applied, recovered.pieces, recovered.snapshot.digest)
+    engine: Engine = ENGINES[shared.engine](
+        node,
+        config.members,
+        shared.settings,
+        random.Random(os.urandom(16)),
+        recovered.records,
+        recovered.lost,
+        recovered.last.snapshot,
+        applied,
+    )
+    local = LocalNode(
+        node=node,
+        members=config.members,
+        cluster=shared.cluster,
+        application=shared.application,
+        settings=shared.digest(),
+        identity=recovered.identity,
+        secret=config.secret.reveal() if config.secret is not None else "",
+    )
+    links = PeerLinks(
+        local=local,
+        addresses={peer.id: (peer.address.host, peer.address.port) for peer in config.nodes if peer.id != node},
+        message_type=message_type(config),
+        sockets=sockets,
+        connections=connections,
+        receive=inputs.on_message,
+        on_link=on_link,
+        progress=lambda: store.durable_seq,
+        guard=inputs.peer_guard,
+        check_identity=inputs.check_identity,
+        rng=random.Random(os.urandom(16)),
+    )
+    clients = ClientPort(
+        local=local,
+        application=application,
+        addresses=config.addresses,
+        connections=connections,
+        requests=inputs,
+        applied=lambda: state.applied,
+        metrics=metrics,
+    )
+    inputs.driver = Driver(
+        node=node,
+        engine=engine,
+        state=state,
+        disk=store,
+        network=links,
+        clients=clients,
+        shell=shell,
+        addresses=config.addresses,
+        snapshot_every=shared.snapshot_every,
+        snapshot=recovered.snapshot,
+        last_record=recovered.last_seq,
+        peers={record.node: record for record in recovered.records if isinstance(record, PeerSeen)},
+    )
+    return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state))
