@@ -22,6 +22,9 @@ class Application(Protocol):
     result_type: Any
     """The type of what `apply` returns."""
 
+    op_names: tuple[str, ...]
+    """Everything that `op_name` may return."""
+
     def apply(self, op: Any, client: int) -> Any:
         """Execute one operation of `client` and return its result."""
         ...

@@ -45,6 +45,7 @@ class Bank:
     name = "bank"
     op_type = BankOp
     result_type = BankResult
+    op_names: tuple[str, ...] = (*KIND_NAMES, "unknown")
 
     def __init__(self) -> None:
         self.accounts: Table[int, int] = Table("accounts", tuple[int, int], int)

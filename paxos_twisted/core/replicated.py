@@ -3,9 +3,10 @@
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from paxos_twisted.apps.application import Application
 from paxos_twisted.core.command import Command
@@ -87,7 +88,7 @@ class ReplicatedState:
             for piece in pieces:
                 for index, rows in _decode_piece(piece):
                     fresh[index].load(rows)
-        except (msgspec.DecodeError, IndexError) as error:
+        except (*_MALFORMED, IndexError) as error:
             raise SnapshotError(f"the snapshot of slot {slot} does not decode: {error}") from error
         for table, new in zip(self.tables(), fresh, strict=True):
             table.replace(new.shards)
@@ -144,7 +145,7 @@ def digest_of(slot: Slot, pieces: Sequence[bytes]) -> str:
     try:
         for piece in pieces:
             _add_parts(digest, _decode_piece(piece))
-    except msgspec.DecodeError as error:
+    except _MALFORMED as error:
         raise SnapshotError(f"a piece of the snapshot of slot {slot} does not decode: {error}") from error
     return digest.hexdigest()
 
@@ -165,8 +166,14 @@ def _slot_bytes(slot: Slot) -> bytes:
     return slot.to_bytes(8, "big", signed=True)
 
 
-def _decode_piece(piece: bytes) -> list[tuple[int, bytes]]:
-    return msgspec.msgpack.decode(piece, type=list[tuple[int, bytes]])
+_Part = tuple[Annotated[int, Meta(ge=0, le=255)], bytes]
+
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not of the type asked for: the last two for bad text and deep nesting."""
+
+
+def _decode_piece(piece: bytes) -> list[_Part]:
+    return msgspec.msgpack.decode(piece, type=list[_Part])
 
 
 def _add_parts(digest: "hashlib._Hash", parts: list[tuple[int, bytes]]) -> None:

@@ -59,13 +59,6 @@ class PeerWelcome(msgspec.Struct, array_like=True, tag=103, frozen=True):
     identity: Name
 
 
-class PeerProgress(msgspec.Struct, array_like=True, tag=105, frozen=True):
-    """Sent behind the handshake about once a second, on the same stream: what the sender has on disk by now."""
-
-    progress: int
-    """As in PeerHello."""
-
-
 class Rejected(msgspec.Struct, array_like=True, tag=104, frozen=True):
     """The handshake failed, and why. The connection is closed behind it."""
 

@@ -677,9 +677,15 @@ class MultiPaxos:
         self._peer_lag_ms[request.sender] = request.lag_ms
         reply = HeartbeatReply(self.node, request.stamp, self.adu, self.log_first, self.disk_lag_ms)
         self._send((request.sender,), reply)
-        if request.leading >= self.acceptor.rnd and request.leading != NO_ROUND:
+        if request.leading == NO_ROUND:
+            return
+        if request.leading >= self.acceptor.rnd:
             self._defer_to(request.leading)
             self._follow(request.sender, request.leading)
+        else:
+            # 1. We promised ourselves a higher round, and our phase 1 failed. 2. The others follow this leader and would
+            # not follow us. 3. We can vote in no round of its. Without this word nothing would ever change.
+            self._send((request.sender,), Reject(self.node, self.acceptor.rnd, self.adu))
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
         self.catch_up.note(reply.sender, reply.adu)

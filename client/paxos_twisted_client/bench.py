@@ -1,0 +1,221 @@
+"""The bench: clients that send random transactions, and what they measured."""
+
+import subprocess
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from paxos_twisted_client.connection import NS
+from paxos_twisted_client.history import HistoryWriter
+from paxos_twisted_client.pool import Pool
+from paxos_twisted_client.reactor import Clock, DelayedCall
+from paxos_twisted_client.session import OK, REFUSED, Request
+from paxos_twisted_client.statistics import GapMeter
+from paxos_twisted_client.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class BenchPlan:
+    """What to do."""
+
+    requests: int
+    """Per client."""
+    clients: int = 1
+    outstanding: int = 1
+    """Requests of one client that are unanswered at the same time; 1 is the lab's synchronous client."""
+    rate: float | None = None
+    """Requests per second over all clients, sent at their time whether or not answers come (open loop)."""
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Mark:
+    """A command to run once that many requests have been answered."""
+
+    at: int
+    command: str
+    time_ns: int | None = None
+    """When it was started."""
+    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+
+class BenchClient:
+    """One client and what it has seen."""
+
+    def __init__(self, bench: "Bench", process: int, pool: Pool) -> None:
+        self.process = process
+        self.pool = pool
+        self.session = pool.session()
+        self.rtts_ns = array("q")  # of answered requests, in the order of the answers
+        self.gap = GapMeter()
+        self.sent = 0
+        self.rejected = 0  # answered, but the bank said no
+        self.refused = 0
+        self.unknown = 0
+        self._bench = bench
+        self._workload = Workload(bench.plan.seed, process)
+
+    @property
+    def answered(self) -> int:
+        """Requests that a node answered."""
+        return len(self.rtts_ns)
+
+    @property
+    def ended(self) -> int:
+        """Requests that have ended, one way or another."""
+        return len(self.rtts_ns) + self.refused + self.unknown
+
+    def submit(self, started_ns: int | None = None) -> None:
+        """Send the next transaction."""
+        self.sent += 1
+        request = self.session.submit(self._workload.next(), self._on_done, started_ns)
+        self.gap.invoked(request.started_ns)
+        history = self._bench.history
+        if history is not None:
+            # The bytes leave at the end of this turn at the earliest: the line is true although it is written now.
+            history.invoked(self.process, request, self.pool.now_ns())
+
+    def _on_done(self, request: Request) -> None:
+        finished_ns = request.finished_ns
+        if request.outcome == OK:
+            self.rtts_ns.append(finished_ns - request.started_ns)
+            self.gap.answered(finished_ns)
+            if request.result.error is not None:
+                self.rejected += 1
+        else:
+            self.gap.failed(finished_ns)
+            if request.outcome == REFUSED:
+                self.refused += 1
+            else:
+                self.unknown += 1
+            if self.session.is_expired and request.client == self.session.client:
+                self.session = self.pool.renew(self.session)
+        self._bench.on_done(self, request)
+
+
+class Bench:
+    """Runs a plan. `finished` fires once, when every request has ended or `stop` was called."""
+
+    def __init__(
+        self,
+        reactor: Clock,
+        pools: Sequence[Pool],
+        plan: BenchPlan,
+        *,
+        history: HistoryWriter | None = None,
+        marks: Sequence[Mark] = (),
+        run: Callable[[str], "subprocess.Popen[bytes]"] | None = None,
+    ) -> None:
+        """Client i uses pool i modulo their number: one each, or one for all."""
+        self.plan = plan
+        self.pools = pools
+        self.history = history
+        self.marks = sorted(marks, key=lambda mark: mark.at)
+        self.clients = [BenchClient(self, index, pools[index % len(pools)]) for index in range(plan.clients)]
+        self.answered = 0
+        self.ended = 0
+        self.started_ns = 0
+        self.stopped_ns = 0
+        self.cpu_s = 0.0
+        self.finished: Deferred[None] = Deferred()
+        self._now_ns = pools[0].now_ns
+        self._reactor = reactor
+        self._run = run or run_shell
+        self._next_mark = 0
+        self._mark_at = self.marks[0].at if self.marks else -1
+        self._tick: DelayedCall | None = None
+        self._is_started = False
+        self._is_stopped = False
+
+    @property
+    def total(self) -> int:
+        """Requests of all clients."""
+        return self.plan.requests * self.plan.clients
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran, or has run."""
+        return ((self.stopped_ns if self._is_stopped else self._now_ns()) - self.started_ns) / NS
+
+    def start(self) -> None:
+        """Send the first requests."""
+        self._is_started = True
+        self.started_ns = self._now_ns()
+        self.cpu_s = -time.process_time()
+        while self._mark_at == 0:
+            self._run_mark()
+        if self.plan.rate is not None:
+            self._send_due()
+            return
+        for client in self.clients:
+            for _ in range(min(self.plan.outstanding, self.plan.requests)):
+                client.submit()
+
+    def stop(self) -> None:
+        """Send no more. What is unanswered stays out of the report, as unanswered."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        self.stopped_ns = self._now_ns()
+        if not self._is_started:
+            self.started_ns = self.stopped_ns
+            self.cpu_s = -time.process_time()
+        self.cpu_s += time.process_time()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        self.finished.callback(None)
+
+    def on_done(self, client: BenchClient, request: Request) -> None:
+        """A request of `client` has ended."""
+        if self.history is not None:
+            self.history.ended(client.process, request)
+        self.ended += 1
+        if request.outcome == OK:
+            self.answered += 1
+            while self.answered == self._mark_at:
+                self._run_mark()
+        if self._is_stopped:
+            return
+        if self.ended == self.total:
+            self.stop()
+        elif self.plan.rate is None and client.sent < self.plan.requests:
+            client.submit()
+
+    def _send_due(self) -> None:
+        """Open loop: request i of client c is due at (i * clients + c) / rate seconds."""
+        self._tick = None
+        assert self.plan.rate is not None
+        period_ns = NS / self.plan.rate
+        now_ns = self._now_ns()
+        next_ns: int | None = None
+        for index, client in enumerate(self.clients):
+            while client.sent < self.plan.requests:
+                due_ns = self.started_ns + int((client.sent * self.plan.clients + index) * period_ns)
+                if due_ns > now_ns:
+                    next_ns = due_ns if next_ns is None else min(next_ns, due_ns)
+                    break
+                if client.session.is_full:
+                    next_ns = now_ns  # it stays due, and its time runs
+                    break
+                client.submit(due_ns)
+        if next_ns is not None:
+            wait_s = max((next_ns - self._now_ns()) / NS, 0.001)
+            self._tick = self._reactor.callLater(wait_s, self._send_due)
+
+    def _run_mark(self) -> None:
+        mark = self.marks[self._next_mark]
+        mark.time_ns = self._now_ns()
+        mark.process = self._run(mark.command)
+        self._next_mark += 1
+        self._mark_at = self.marks[self._next_mark].at if self._next_mark < len(self.marks) else -1
+
+
+def run_shell(command: str) -> "subprocess.Popen[bytes]":
+    """Start a shell command without waiting for it. What it prints goes to stderr: stdout is for our data."""
+    arguments: Any = {"stdin": subprocess.DEVNULL, "stdout": 2}
+    return subprocess.Popen(command, shell=True, **arguments)

@@ -1,0 +1,1 @@
+"""paxoscluster: a whole cluster on this machine, for demos, soaks and tests."""

@@ -1,0 +1,1 @@
+"""paxosctl: look at a cluster, check it and break it on purpose."""

@@ -1,0 +1,307 @@
+"""One simulated machine and the process on it: the second shell around the driver, beside the Twisted node."""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from paxos_twisted.apps.bank import Bank, BankOp
+from paxos_twisted.core.command import Command
+from paxos_twisted.core.engine import DiskState, LinkState
+from paxos_twisted.core.events import Event
+from paxos_twisted.core.multipaxos.replica import MultiPaxos
+from paxos_twisted.core.records import PeerSeen
+from paxos_twisted.core.replicated import ReplicatedState
+from paxos_twisted.node.driver import TICK_MS, Driver
+from paxos_twisted.sim.disk import SimDisk
+from paxos_twisted.sim.invariants import Invariants
+from paxos_twisted.storage.errors import StoreError
+from paxos_twisted.types import NO_SLOT, NodeId, Slot
+from paxos_twisted.wire.client import Reply
+
+if TYPE_CHECKING:
+    from paxos_twisted.sim.clients import SimClient
+    from paxos_twisted.sim.cluster import Cluster
+
+
+class WatchedState(ReplicatedState):
+    """The shipped replicated state; whatever it applies or installs is shown to the invariants."""
+
+    def __init__(self, node: NodeId, invariants: Invariants, session_expiry_slots: int) -> None:
+        self.application: Bank
+        super().__init__(Bank(), session_expiry_slots)
+        self._node = node
+        self._invariants = invariants
+
+    def apply(self, slot: Slot, commands: "list[Command[Any] | None]") -> list[Any]:  # type: ignore[override]
+        """As in the base class."""
+        results = super().apply(slot, commands)
+        self._invariants.on_applied(self._node, slot, commands, results)
+        return results
+
+    def install(self, slot: Slot, pieces: "list[bytes]", digest: str) -> None:  # type: ignore[override]
+        """As in the base class."""
+        super().install(slot, pieces, digest)
+        self._invariants.on_installed(self._node, slot, digest)
+
+
+class SimNode:
+    """A machine. `driver` is the process, or None while there is none."""
+
+    def __init__(self, node: NodeId, cluster: "Cluster", disk: SimDisk, rng: random.Random) -> None:
+        self.node = node
+        self.disk = disk
+        self.is_running = False
+        self.is_powered = True
+        self.is_frozen = False
+        self.incarnation = 0
+        self.driver: Driver | None = None
+        self.engine: MultiPaxos | None = None
+        self.state: WatchedState | None = None
+        self.refused = ""
+        """Why the last start was refused; "" when it was not."""
+        self.stopped = ""
+        """Why the process ended itself; "" when it did not."""
+        self.rate = 1.0
+        """Milliseconds of this machine's clock in one of ours."""
+        self.findings: list[str] = []
+        self._cluster = cluster
+        self._scheduler = cluster.scheduler
+        self.identity = ""
+        self._rng = rng
+        self._waiting: list[Callable[[], None]] = []
+        self.connected: dict[int, tuple[SimClient, int]] = {}
+        """Sessions with an open connection to this process, and which one."""
+        self._is_flush_planned = False
+        self._flushes = 0
+        self._clock_ms = float(rng.randrange(10**6))
+        self._clock_set_ms = 0
+        self._decode = msgspec.msgpack.Decoder(Command[BankOp]).decode
+        self._decode_message: Callable[[bytes], Any] | None = None
+
+    # ---- the process
+
+    def start(self) -> bool:
+        """Start the process: recover, and join. Returns False when it refuses to start."""
+        assert not self.is_running
+        self.is_powered = True
+        self.is_frozen = False
+        self.stopped = ""
+        cluster = self._cluster
+        try:
+            recovered = self.disk.open(self)
+        except StoreError as error:
+            self.refused = str(error)
+            cluster.note(lambda: f"node {self.node} refuses to start: {error}")
+            return False
+        self.refused = ""
+        self.identity = recovered.identity
+        self.findings.extend(recovered.findings)
+        self.incarnation += 1
+        self.is_running = True
+        cluster.note(lambda: f"node {self.node} starts: {len(recovered.records)} records, {recovered.findings!r}")
+        cluster.invariants.on_started(self.node, self.incarnation)
+        self.state = WatchedState(self.node, cluster.invariants, cluster.session_expiry)
+        applied = NO_SLOT
+        if recovered.snapshot is not None:
+            applied = recovered.snapshot.slot
+            self.state.install(applied, recovered.pieces, recovered.snapshot.digest)
+        self.engine = MultiPaxos(
+            self.node,
+            cluster.ids,
+            cluster.settings,
+            random.Random(self._rng.getrandbits(64)),
+            recovered.records,
+            recovered.lost,
+            recovered.last.snapshot,
+            applied,
+        )
+        peers = {record.node: record for record in recovered.records if isinstance(record, PeerSeen)}
+        self.driver = Driver(
+            node=self.node,
+            engine=self.engine,
+            state=self.state,
+            disk=self.disk,
+            network=self,
+            clients=self,
+            shell=self,
+            addresses=cluster.addresses,
+            snapshot_every=cluster.snapshot_every,
+            snapshot=recovered.snapshot,
+            last_record=recovered.last_seq,
+            peers=peers,
+        )
+        self._decode_message = msgspec.msgpack.Decoder(self.driver.message_type).decode
+        self._plan_tick(self.incarnation, int(self._rng.random() * TICK_MS))
+        cluster.network.started(self.node)
+        return True
+
+    def end(self) -> None:
+        """The process is gone, with everything in its memory."""
+        self.is_running = False
+        self.is_frozen = False
+        self.driver = self.engine = self.state = None
+        self._waiting.clear()
+        self._is_flush_planned = False
+        clients, self.connected = self.connected, {}
+        self._cluster.network.stopped(self.node)
+        if self.is_powered:
+            for client, connection in clients.values():
+                self._cluster.tell_disconnected(client, self.node, connection)
+
+    def hand_over(self, action: Callable[[], None]) -> None:
+        """Run `action` in the process, or when it thaws."""
+        if self.is_frozen:
+            self._waiting.append(action)
+        else:
+            action()
+
+    def thaw(self) -> None:
+        """What has come meanwhile is handled in one burst; the event loop may see its timers first, or the sockets."""
+        self.is_frozen = False
+        waiting, self._waiting = self._waiting, []
+        if self._rng.random() < 0.5:
+            self._tick_now()
+        for action in waiting:
+            if not self.is_running:
+                return
+            action()
+
+    # ---- time
+
+    def set_rate(self, rate: float) -> None:
+        """The machine's clock runs at another speed from now on."""
+        self._clock_ms = self._local_ms()
+        self._clock_set_ms = self._scheduler.now_ms
+        self.rate = rate
+
+    def _local_ms(self) -> float:
+        return self._clock_ms + (self._scheduler.now_ms - self._clock_set_ms) * self.rate
+
+    def _plan_tick(self, incarnation: int, delay_ms: int) -> None:
+        self._scheduler.after(delay_ms, lambda: self._tick(incarnation))
+
+    def _tick(self, incarnation: int) -> None:
+        if incarnation != self.incarnation or not self.is_running:
+            return
+        if not self.is_frozen:
+            self._tick_now()
+        self._plan_tick(incarnation, max(1, int(TICK_MS / self.rate)))
+
+    def _tick_now(self) -> None:
+        if self.driver is not None:
+            self.driver.on_tick(int(self._local_ms()))
+
+    # ---- the network's side (sim.network.Host)
+
+    def receive(self, src: NodeId, payload: bytes) -> None:
+        """A message has come."""
+        if self.is_frozen:
+            self._waiting.append(lambda: self.receive(src, payload))
+            return
+        assert self._decode_message is not None
+        message = self._decode_message(payload)
+        cluster = self._cluster
+        if cluster.trace is not None:
+            cluster.note(lambda: f"{src}->{self.node} {message!r}")
+        if self.driver is not None:
+            self.driver.on_message(src, message)
+
+    def link_changed(self, peer: NodeId, state: LinkState) -> None:
+        """The stream to `peer` changed."""
+
+        def tell() -> None:
+            if self.driver is not None:
+                self.driver.on_link(peer, state)
+
+        self.hand_over(tell)
+
+    def welcomes(self, peer: "SimNode") -> bool:  # type: ignore[override]
+        """Whether the handshake of a stream from `peer` succeeds here."""
+        if self.driver is None:
+            return False
+        assert peer.driver is not None
+        wrong = self.driver.peer_guard(peer.node, peer.identity, peer.driver._durable_record)
+        if wrong is not None:
+            self._cluster.rejected(peer.node, wrong)
+            return False
+        seen = peer.driver.peers.get(self.node)
+        return seen is None or seen.identity == self.identity
+
+    # ---- the disk's side (sim.disk.Owner)
+
+    def persisted(self, write_no: int) -> None:
+        """Writes up to this number are durable."""
+        if self.driver is not None:
+            self.driver.on_persisted(write_no)
+
+    def disk_changed(self, state: DiskState) -> None:
+        """The disk is full, or good again."""
+        if self.driver is not None:
+            self.driver.on_disk(state)
+
+    def disk_failed(self, reason: str) -> None:
+        """As the node's writer thread does: stop, and let a restart find out what is there."""
+        self.stop(reason)
+
+    # ---- the driver's side (Network, Clients, Shell)
+
+    def send(self, receivers: tuple[NodeId, ...], message: Any) -> None:
+        """A message leaves."""
+        self._cluster.invariants.on_send(self.node, message)
+        self._cluster.network.send(self.node, receivers, message)
+
+    def reply(self, client: int, reply: Reply) -> None:
+        """An answer leaves, if that client is still connected."""
+        self._cluster.invariants.on_reply(self.node, reply)
+        connected = self.connected.get(client)
+        if connected is not None:
+            self._cluster.tell_client(connected[0], self.node, connected[1], reply)
+
+    def flush_soon(self) -> None:
+        """Flush at the end of this turn of the event loop; how much comes in one turn is drawn from the seed."""
+        if self._is_flush_planned:
+            return
+        self._is_flush_planned = True
+        incarnation = self.incarnation
+        self._scheduler.after(int(self._rng.random() * 1.3), lambda: self._flush(incarnation))
+
+    def _flush(self, incarnation: int) -> None:
+        if incarnation != self.incarnation or self.driver is None:
+            return
+        if self.is_frozen:
+            self._waiting.append(lambda: self._flush(incarnation))
+            return
+        self._is_flush_planned = False
+        self.driver.flush()
+        self._flushes += 1
+        if self.engine is not None and not self._flushes % self._cluster.self_check_every:
+            self.engine.check_invariants()
+
+    def on_event(self, event: Event) -> None:
+        """A past fact."""
+        self._cluster.note(lambda: f"node {self.node}: {event!r}")
+
+    def stop(self, reason: str) -> None:
+        """The driver or the disk says that this process must end now."""
+        self.stopped = reason
+        self._cluster.stopped_itself(self.node, reason)
+
+    # ---- clients
+
+    def left(self, session: int, connection: int) -> None:
+        """A client has closed its connection."""
+        if session in self.connected and self.connected[session][1] == connection:
+            del self.connected[session]
+
+    def request(self, client: "SimClient", connection: int, raw: bytes) -> None:
+        """A client's request has come over its connection."""
+
+        def take() -> None:
+            if self.driver is not None:
+                command = self._decode(raw)
+                self.connected[command.client] = (client, connection)
+                self.driver.on_request(raw, command)
+
+        self.hand_over(take)
