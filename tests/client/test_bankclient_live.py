@@ -385,7 +385,8 @@ def talk(live: Live, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     def start(*numbers: int) -> Any:
         child = pexpect.spawn(
             BANKCLIENT[0], [*BANKCLIENT[1:], "--nodes", live.nodes(*numbers)],
-            env=environment(tmp_path, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1"), encoding="utf-8", timeout=10, dimensions=(24, 100),
+            env=environment(tmp_path, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1"), encoding="utf-8", timeout=10,
+            dimensions=(24, 100),
         )  # fmt: skip
         talks.append(child)
         child.expect("bank>")
