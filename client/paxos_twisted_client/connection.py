@@ -275,45 +275,48 @@ class NodeConnection(Protocol):
             assert not isinstance(reply, Answer)
             self._owner.on_reply(self, reply)
 
-    # Timers.
+    # Timers. Each is confirmed after one more turn of the reactor:
+    # 1. We were stopped or busy. 2. What we wait for arrived meanwhile. 3. Timers run before sockets are looked at.
 
     def _dial_timeout(self) -> None:
+        self._dial_timer = self._reactor.callLater(0, self._confirm_dial_timeout)
+
+    def _confirm_dial_timeout(self) -> None:
         self._dial_timer = None
         wait_s = self._patience.dial_s
         self._end(TIMEOUT_DIAL, f"{self.address} did not welcome us within {wait_s:g} s", wait_s)
 
     def _write_timeout(self) -> None:
+        self._write_timer = self._reactor.callLater(0, self._confirm_write_timeout)
+
+    def _confirm_write_timeout(self) -> None:
         self._write_timer = None
         wait_s = self._patience.write_s
         self._end(TIMEOUT_WRITE, f"{self.address} has taken no bytes for {wait_s:g} s", wait_s)
 
     def _check_silence(self) -> None:
         self._read_timer = None
-        if self.is_over or not self.unanswered:
+        if not self.unanswered:
             return
-        left_s = self._silence_left_s()
-        # While bytes wait to be written the write timeout is in charge.
-        if left_s > 0 or self.is_paused:
-            self._read_timer = self._reactor.callLater(
-                left_s if left_s > 0 else self._patience.read_s, self._check_silence
-            )
+        left_s = self._patience.read_s - self._silent_s()
+        if self.is_paused:  # bytes wait to be written: the write timeout is in charge
+            left_s = self._patience.read_s
+        if left_s > 0:
+            self._read_timer = self._reactor.callLater(left_s, self._check_silence)
         else:
-            # 1. We were stopped or busy. 2. The answer arrived meanwhile. 3. Timers run before sockets are read.
-            # So the node is left only after one more turn, in which the reactor has looked at the socket.
             self._read_timer = self._reactor.callLater(0, self._confirm_silence)
 
     def _confirm_silence(self) -> None:
         self._read_timer = None
-        if self.is_over or not self.unanswered:
-            return
-        if self._silence_left_s() > 0:
+        silent_s = self._silent_s()
+        if self.unanswered and silent_s >= self._patience.read_s:
+            self._end(TIMEOUT_READ, f"{self.address} has been silent for {silent_s:.3g} s", silent_s)
+        else:
             self._check_silence()
-            return
-        silent_s = (self._now_ns() - max(self._heard_ns, self._waiting_since_ns)) / NS
-        self._end(TIMEOUT_READ, f"{self.address} has been silent for {silent_s:.3g} s", silent_s)
 
-    def _silence_left_s(self) -> float:
-        return self._patience.read_s - (self._now_ns() - max(self._heard_ns, self._waiting_since_ns)) / NS
+    def _silent_s(self) -> float:
+        """How long the node has owed us an answer without saying anything."""
+        return (self._now_ns() - max(self._heard_ns, self._waiting_since_ns)) / NS
 
     # The end.
 

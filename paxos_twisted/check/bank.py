@@ -88,8 +88,10 @@ class BankModel:
         got = self._apply(op, 0)
         return None if result is not None and got != result else (shard[account], shard_to[to])
 
-    def is_read(self, op: BankOp) -> bool:
-        """Balance enquiries, transfers to the same account, and what the bank refuses whatever the account holds."""
+    def is_read(self, op: BankOp, result: BankResult | None) -> bool:
+        """Balance enquiries, transfers to the same account, and what the bank refused or must refuse."""
+        if result is not None and result.error is not None:
+            return True
         if op.kind == TRANSFER and op.to == op.account:
             return True
         return not (DEPOSIT <= op.kind <= TRANSFER and 0 < op.amount <= BANK_AMOUNT_MAX)

@@ -80,7 +80,7 @@ def check_conservation(
         if operation.outcome == "ok":
             if operation.result is not None and operation.result.error is None:
                 certain += amount
-        elif operation.outcome != "fail" and amount and not BankModel().is_read(operation.op):
+        elif operation.outcome != "fail" and amount and not BankModel().is_read(operation.op, None):
             open_amounts.append(amount)
     total = sum(balances.values())
     findings = [f"account {account} holds {held}" for account, held in sorted(balances.items()) if held < 0]

@@ -21,8 +21,8 @@ from paxos_twisted.check.model import Language, Op, Result
 LINE_BYTES_MAX = 1024 * 1024
 """A longer line is no event of ours: a command has at most COMMAND_BYTES_MAX bytes."""
 
-OPERATIONS_MAX = 10_000_000
-"""More do not fit the memory of a small machine (about half a kilobyte each)."""
+OPERATIONS_MAX = 5_000_000
+"""About a kilobyte each: more do not fit the memory of a small machine."""
 
 Kind = Literal["invoke", "ok", "fail", "unknown"]
 Outcome = Literal["open", "ok", "fail", "unknown"]

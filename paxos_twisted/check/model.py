@@ -36,8 +36,11 @@ class Model(Protocol[Op, Result]):
         """
         ...
 
-    def is_read(self, op: Op) -> bool:
-        """Whether `op` never changes anything, whatever the state."""
+    def is_read(self, op: Op, result: Result | None) -> bool:
+        """Whether `op` never changes anything when it ends with `result` (None: with any result), in no state.
+
+        It may still teach something, where a model keeps a value open: `step` then returns another state.
+        """
         ...
 
     def parts(self, op: Op, result: Result | None) -> Sequence[tuple[Op, Result | None]] | None:

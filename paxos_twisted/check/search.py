@@ -10,10 +10,9 @@ keys. Only operations that touch keys of several factors join them, and when tha
 uncertainty about one account is not multiplied by the one about another.
 
 **Only what matters.** Of the sequences that end in X we keep those in which every other operation is followed by one
-that shares a key with it, up to X: the others can as well come later. Operations that change nothing are placed as soon
-as they fit (what can happen after, can happen after that, too). Operations whose answer nobody saw can always be placed
-later: of two configurations with the same state the one that has used fewer of them allows everything that the other
-allows.
+that shares a key with it, up to X: the others can as well come later. Reads are placed as soon as they fit: whatever
+can happen then, can happen after them, too. Operations whose answer nobody saw can always be placed later: of two
+configurations with the same state the one that has used fewer of them allows everything that the other allows.
 
 **Lazily.** A `Level` bounds how many unseen operations are tried; a factor from which something was left out is *cut*.
 If an uncut factor runs out of configurations the history is not linearizable; if a cut one does, we do not know.
@@ -90,14 +89,17 @@ class Budget:
 class Open(Generic[Op, Result]):
     """An operation that was called and is not yet placed in every configuration."""
 
-    __slots__ = ("bit", "closed", "keys", "number", "op", "result", "twin")
+    __slots__ = ("bit", "closed", "is_read", "keys", "number", "op", "result", "twin")
 
-    def __init__(self, number: int, task: Task[Op, Result], keys: tuple[Hashable, ...], bit: int) -> None:
+    def __init__(
+        self, number: int, task: Task[Op, Result], keys: tuple[Hashable, ...], bit: int, is_read: bool
+    ) -> None:
         self.number = number
         self.op = task.op
         self.result = task.result
         self.keys = keys
         self.bit = bit
+        self.is_read = is_read
         self.closed = False
         """Placed in every configuration."""
         self.twin: Open[Op, Result] | None = None
@@ -201,11 +203,12 @@ class Search(Generic[Op, Result]):
         """Task `number` may take effect from now on."""
         task = self._tasks[number]
         unseen = task.result is None
-        if unseen and self._model.is_read(task.op):
+        is_read = self._model.is_read(task.op, task.result)
+        if unseen and is_read:
             return
         keys = self._model.keys(task.op, task.result)
         bit = self._free_bits.pop() if self._free_bits else 1 << len(self._by_bit)
-        opened = Open(number, task, keys, bit)
+        opened = Open(number, task, keys, bit, is_read)
         self._by_bit[bit] = opened
         if unseen:
             for other in self._open_at.get(keys[0], ()):
@@ -344,11 +347,11 @@ class Search(Generic[Op, Result]):
                 after = step(before, opened.op, opened.result)
                 if after is None:
                     continue
-                if after != before:
-                    changes.append((opened, places, after))
-                elif opened.result is not None:
+                if opened.is_read and after == before:
                     placed |= opened.bit
                     path = _Path(path, opened, False)
+                elif opened.result is not None or after != before:
+                    changes.append((opened, places, after))
             if placed & target.bit:
                 if _leads_to(path, target):
                     found[values, placed] = None

@@ -18,7 +18,7 @@ from typing import Final, Self
 from paxos_twisted.cluster.memory import recall, remembering
 from paxos_twisted.cluster.ports import are_free, free_ports
 from paxos_twisted.cluster.processes import FROZEN, GONE, RUNNING, Process, identify, spawn
-from paxos_twisted.ctl.node_api import NodeError, NodeStatus, all_statuses, apis_of, who_leads
+from paxos_twisted.ctl.node_api import NodeError, NodeStatus, NodeUnreachable, all_statuses, apis_of, who_leads
 from paxos_twisted.node.config import load, make_config
 from paxos_twisted.node.secret import new_secret
 from paxos_twisted.storage.directory import create as create_data_directory
@@ -138,8 +138,11 @@ class LocalCluster:
         return self.directory / "logs" / f"node-{node}.log"
 
     def statuses(self) -> dict[NodeId, NodeStatus | NodeError]:
-        """What every node says of itself. Waits for frozen ones, two seconds at most."""
-        return all_statuses(self.apis)
+        """What every node says of itself. Those whose process is gone or frozen are not asked."""
+        states = {node: self.state(node) for node in self.members}
+        told = all_statuses({node: self.apis[node] for node, state in states.items() if state == RUNNING})
+        silent = {node: NodeUnreachable(f"its process is {state}") for node, state in states.items()}
+        return {node: told.get(node, silent[node]) for node in self.members}
 
     def leader(self, timeout_s: float = READY_S, *, other_than: NodeId | None = None) -> NodeId:
         """Wait until a node says that it leads (another one than `other_than`), and return it.
@@ -151,8 +154,7 @@ class LocalCluster:
 
         def is_found() -> bool:
             nonlocal found
-            running = {node: self.apis[node] for node in self.members if self.state(node) == RUNNING}
-            found = who_leads(all_statuses(running).values())
+            found = who_leads(self.statuses().values())
             return found is not None and found != other_than
 
         self._until(is_found, timeout_s, "no node leads")

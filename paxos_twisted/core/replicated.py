@@ -38,6 +38,8 @@ class ReplicatedState:
         self.commands_applied = 0
         self.duplicates = 0
         self.noops = 0
+        self.from_snapshot = 0
+        """Slots whose effect came with a snapshot. The four together are always `applied` + 1."""
 
     def apply(self, slot: Slot, commands: Sequence[Command[Any] | None]) -> list[Any]:
         """Apply the commands of consecutive slots from `slot` = `applied` + 1 on.
@@ -92,6 +94,7 @@ class ReplicatedState:
             raise SnapshotError(f"the snapshot of slot {slot} does not decode: {error}") from error
         for table, new in zip(self.tables(), fresh, strict=True):
             table.replace(new.shards)
+        self.from_snapshot += slot - self.applied
         self.applied = slot
 
 

@@ -59,6 +59,8 @@ class Sessions:
         """Return the first outcome of a repeated command (a result or a Refusal), or None: apply it now."""
         client, seq = command.client, command.seq
         index = client % SHARDS
+        if command.ack > seq:
+            return Refusal("invalid", f"request {seq} acknowledges its own answer (ack {command.ack})")
         session = self.table.shards[index].get(client)
         if session is None:
             if command.birth < self.table.shards[index].get(-1 - index, NO_SLOT):
@@ -90,8 +92,12 @@ class Sessions:
         session.active = slot
         answers = session.answers
         if ack > session.low:
-            for seq in [seq for seq in answers if seq < ack]:
-                del answers[seq]
+            if ack - session.low <= len(answers):  # whichever is shorter: what is acknowledged, or what is kept
+                for seq in range(session.low, ack):
+                    answers.pop(seq, None)
+            else:
+                for seq in [seq for seq in answers if seq < ack]:
+                    del answers[seq]
             session.low = ack
         answers[command.seq] = result
 

@@ -14,7 +14,7 @@ import msgspec
 from paxos_twisted.core.command import Command, array_of
 from paxos_twisted.core.engine import Batch, DiskState, Engine, LinkState, Output, Returned
 from paxos_twisted.core.events import Event
-from paxos_twisted.core.records import PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated
+from paxos_twisted.core.records import Chosen, PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated, Voted
 from paxos_twisted.core.replicated import Picture, ReplicatedState, SnapshotError, digest_of
 from paxos_twisted.core.sessions import Refusal
 from paxos_twisted.core.transfer import (
@@ -25,7 +25,7 @@ from paxos_twisted.core.transfer import (
     SnapshotRequest,
     TransferMessage,
 )
-from paxos_twisted.limits import LOG_BYTES_KEPT_MAX, PROPOSALS_MAX, RUN_BYTES_MAX
+from paxos_twisted.limits import LOG_BYTES_KEPT_MAX, PROPOSALS_MAX, RUN_BYTES_MAX, WRITES_QUEUED_BYTES_MAX
 from paxos_twisted.types import NO_NODE, NO_SLOT, ClientId, NodeId, Slot
 from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Reply, Unknown
 
@@ -146,7 +146,9 @@ class Driver:
         self.disk_state = DiskState.GOOD
         self.requests = 0
         self.stopped = False
-        self._writes: deque[tuple[int, int, int]] = deque()  # (write_no, the engine's number for it, last record)
+        self._writes: deque[tuple[int, int, int, int]] = deque()  # (write_no, engine's number, last record, bytes)
+        self._unwritten_bytes = 0
+        self._is_disk_behind = False
         self._durable_record = last_record
         self._held: deque[tuple[int, tuple[NodeId, ...], Any]] = deque()  # messages that wait for an engine write
         self._own_records: list[Record] = []  # the driver's, for the next write
@@ -196,7 +198,8 @@ class Driver:
         self.durable_write_no = max(self.durable_write_no, write_no)
         engine_no = 0
         while self._writes and self._writes[0][0] <= write_no:
-            _, number, self._durable_record = self._writes.popleft()
+            _, number, self._durable_record, size = self._writes.popleft()
+            self._unwritten_bytes -= size
             engine_no = max(engine_no, number)
         if engine_no:
             self._engine_persisted = engine_no
@@ -208,6 +211,7 @@ class Driver:
     def on_tick(self, now_ms: int) -> None:
         """Time, in milliseconds of a monotonic clock; every TICK_MS."""
         self._now_ms = now_ms
+        self._watch_disk()
         self.engine.on_tick(now_ms)
         if self.disk_state is not DiskState.FULL:
             self._take_snapshot_further()
@@ -225,7 +229,7 @@ class Driver:
     def on_disk(self, state: DiskState) -> None:
         """The disk changed."""
         self.disk_state = state
-        self.engine.on_disk(state)
+        self._tell_disk()
         self.shell.flush_soon()
 
     # What the shell asks
@@ -243,7 +247,8 @@ class Driver:
     @property
     def is_congested(self) -> bool:
         """So many commands are under way here that clients should not be read now."""
-        return self.engine.waiting + len(self._raws) >= PROPOSALS_MAX // 2
+        waiting = self.engine.waiting + len(self._raws)
+        return waiting >= PROPOSALS_MAX // 2 or self._unwritten_bytes >= WRITES_QUEUED_BYTES_MAX // 4
 
     def direction(self, client: ClientId | int, seq: int) -> Reply:
         """Where `client` should go instead: Redirect, or NoLeader when this node knows nobody who takes commands."""
@@ -305,6 +310,17 @@ class Driver:
         self.engine.resign("stopping")
         self.shell.flush_soon()
 
+    def _watch_disk(self) -> None:
+        """A disk that falls behind without end counts as full until it has caught up: no votes, no proposals."""
+        if self._unwritten_bytes >= WRITES_QUEUED_BYTES_MAX // 2:
+            self._is_disk_behind = True
+        elif self._unwritten_bytes < WRITES_QUEUED_BYTES_MAX // 8:
+            self._is_disk_behind = False
+        self._tell_disk()
+
+    def _tell_disk(self) -> None:
+        self.engine.on_disk(DiskState.FULL if self._is_disk_behind else self.disk_state)
+
     # The turn
 
     def flush(self) -> None:
@@ -349,7 +365,9 @@ class Driver:
             return
         self.write_no += 1
         self.last_record += sum(not isinstance(record, SnapshotPiece | SnapshotTaken | Truncated) for record in records)
-        self._writes.append((self.write_no, out.write_no if out.records else 0, self.last_record))
+        size = sum(len(record.values) for record in out.records if isinstance(record, Voted | Chosen))
+        self._unwritten_bytes += size
+        self._writes.append((self.write_no, out.write_no if out.records else 0, self.last_record, size))
         self.disk.submit(self.write_no, records)
 
     def _apply(self, slot: Slot, count: int, body: bytes) -> None:

@@ -89,7 +89,12 @@ def status(
         "snapshot": None if snapshot is None else {"slot": snapshot.slot, "pieces": snapshot.pieces},
         "log": {"first_slot": getattr(engine, "log_first", 0)},
         "sessions": len(state.sessions),
-        "commands": {"applied": state.commands_applied, "noops": state.noops, "duplicates": state.duplicates},
+        "commands": {
+            "applied": state.commands_applied,
+            "noops": state.noops,
+            "duplicates": state.duplicates,
+            "from_snapshot": state.from_snapshot,
+        },
         "clients": len(clients.streams),
         "leader_changes": events.leader_changes,
         "state_hash": {"slot": state_hash.slot, "digest": state_hash.digest},

@@ -165,8 +165,8 @@ class Invariants:
         rnd = promise.rnd
         if view.durable_rnd < rnd:
             raise Violation(f"PRO: node {node} promises round {rnd}, durable is {view.durable_rnd}")
-        if promise.first > view.snapshot + 1:
-            raise Violation(f"PRO: node {node} has truncated below {promise.first}, its snapshot is of {view.snapshot}")
+        if promise.first > max(view.snapshot, view.applied) + 1:
+            raise Violation(f"PRO: node {node} has truncated below {promise.first} and applied only {view.applied}")
         told: dict[Slot, Round] = {}
         for vote in promise.votes:
             for slot, value in enumerate(split_run(vote.vval, vote.count), vote.slot):

@@ -25,6 +25,7 @@ from paxos_twisted.core.records import Promised, Voted
 from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.core.sessions import Sessions
 from paxos_twisted.limits import ROUND_STRIDE
+from paxos_twisted.net.faults import Rule
 from paxos_twisted.node.driver import Driver
 from paxos_twisted.sim.nemesis import Mix
 from paxos_twisted.sim.small import Limits
@@ -48,6 +49,8 @@ class Mutant(msgspec.Struct, frozen=True):
     stress: str = ""
     """What its runs have more of than others: rot, snapshots, "" for nothing."""
 
+
+MIX_LIMP = Mix(**{name: 0.0 for name in Mix.__struct_fields__} | {"coups": 5.0, "messages": 1.0})
 
 MUTANTS: dict[str, Mutant] = {}
 
@@ -84,6 +87,9 @@ def plan_for(one: Mutant, seed: int) -> Plan:
         limits = Limits(slots_kept=0, slots_behind=30, piece_bytes=100, truncate_rows=4)
         mix = msgspec.structs.replace(plan.mix, kill=3.0, partition=4.0)
         return msgspec.structs.replace(plan, snapshot_every=10, limits=limits, mix=mix, pause_ms=120)
+    if one.stress == "late promises":
+        rules = (Rule(kinds=("Promise",), reorder=0.5, reorder_ms=250), Rule(kinds=("Promise",), loss=0.3))
+        return msgspec.structs.replace(plan_for(msgspec.structs.replace(one, stress="limp"), seed), nodes=3, rules=rules)
     if one.stress == "limp":
         settings = msgspec.structs.replace(plan.settings, alpha=max(8, plan.settings.alpha))
         habits = msgspec.structs.replace(plan.habits, outstanding=4, think_ms=5, requests=2 * plan.habits.requests)
@@ -92,8 +98,8 @@ def plan_for(one: Mutant, seed: int) -> Plan:
             nodes=5,
             settings=settings,
             habits=habits,
-            mix=Mix(limp=8.0, messages=2.0),
-            pause_ms=60,
+            mix=MIX_LIMP,
+            pause_ms=300,
             limits=Limits(),
         )
     if one.stress == "sessions":
@@ -329,7 +335,7 @@ def _lowest_vrnd(put: Any) -> None:
     _note_with(put, lambda new, old: new < old)
 
 
-@mutant("promise-of-any-round", "Only promises of exactly the current round count.", 120, "limp")
+@mutant("promise-of-any-round", "Only promises of exactly the current round count.", 120, "late promises")
 def _promise_of_any_round(put: Any) -> None:
     handle = Proposer.handle_promise
 

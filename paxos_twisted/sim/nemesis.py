@@ -27,6 +27,8 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     star: float = 0.3
     limp: float = 2.0
     """The leader reaches only some of the others for a moment, and is then lost: votes that are no quorum, holes."""
+    coups: float = 0.7
+    """For a while every new leader limps with its first proposals: several rounds leave votes for the same slots."""
     messages: float = 1.5
     clock: float = 0.5
     slow_disk: float = 0.6
@@ -72,6 +74,7 @@ class Nemesis:
             "one_way": self._one_way,
             "star": self._star,
             "limp": self._limp,
+            "coups": self._coups,
             "messages": self._messages,
             "clock": self._clock,
             "slow_disk": self._slow_disk,
@@ -182,33 +185,53 @@ class Nemesis:
 
     def _limp(self) -> None:
         leader, rand = self.cluster.leader(), self._rng.random
-        if leader is None:
-            return
-        others = [node for node in self.cluster.ids if node != leader]
+        if leader is not None:
+            self._limp_for(leader, 5 + int(rand() * 60), self._duration())
+
+    def _limp_for(self, leader: NodeId, limp_ms: int, lost_ms: int) -> None:
+        cluster, rand = self.cluster, self._rng.random
+        others = [node for node in cluster.ids if node != leader]
         self._rng.shuffle(others)
-        if rand() < 0.5:  # a few never hear of what is proposed now
+        if rand() < 0.6:  # a few never hear of what is proposed now
             unheard = others[int(rand() * len(others)) :]
             rules = [Rule(src=leader, dst=node, kinds=("Accept",), partition=True) for node in unheard]
         else:  # everybody misses something else
             rules = [Rule(src=leader, dst=node, kinds=("Accept",), loss=0.6) for node in others]
         for rule in rules:
-            self.cluster.add_rule(rule)
-        fate = self._rng.random()
+            cluster.add_rule(rule)
+        fate = rand()
 
         def lose() -> None:
             for rule in rules:
-                self.cluster.remove_rule(rule)
-            if fate < 0.4:
-                self.cluster.kill(leader)
-                self._later(lambda: self.cluster.restart(leader))
-            elif fate < 0.6:
-                self.cluster.freeze(leader)
-                self._later(lambda: self.cluster.thaw(leader))
+                cluster.remove_rule(rule)
+            if fate < 0.5:
+                cluster.kill(leader)
+                self._scheduler.after(lost_ms, lambda: cluster.restart(leader))
+            elif fate < 0.7:
+                cluster.freeze(leader)
+                self._scheduler.after(lost_ms, lambda: cluster.thaw(leader))
             else:
-                self.cluster.isolate(leader, self._cut_mode())
-                self._later(lambda: self.cluster.rejoin(leader))
+                cluster.isolate(leader, self._cut_mode())
+                self._scheduler.after(lost_ms, lambda: cluster.rejoin(leader))
 
-        self._scheduler.after(5 + int(rand() * 60), lose)
+        self._scheduler.after(limp_ms, lose)
+
+    def _coups(self) -> None:
+        rand = self._rng.random
+        stop_ms = min(self._scheduler.now_ms + 300 + int(rand() * 1200), self.until_ms)
+        seen: set[int] = set()
+
+        def watch() -> None:
+            if self._scheduler.now_ms >= stop_ms:
+                return
+            leader = self.cluster.leader()
+            engine = None if leader is None else self.cluster.nodes[leader].engine
+            if leader is not None and engine is not None and engine.round not in seen:
+                seen.add(engine.round)
+                self._limp_for(leader, 3 + int(rand() * 25), 30 + int(rand() * 400))
+            self._scheduler.after(2, watch)
+
+        watch()
 
     def _messages(self) -> None:
         """Loss, copies, delays and new orders, for all messages or for those of one direction."""

@@ -95,7 +95,7 @@ class SqliteStore:
         self._recovered: Future[Recovered] = Future()
         self._thread = Thread(target=self._run, name=f"store-{node}", daemon=True)
         self._is_closed = False
-        self._then_closed: Callable[[], object] | None = None
+        self._ended: Future[None] = Future()
         # Two counters, each written by one thread only, so that no lock is needed.
         self._bytes_in = self._writes_in = self._reads_in = 0  # by the caller's thread
         self._bytes_out = self._writes_out = self._reads_out = 0  # by the writer thread
@@ -172,15 +172,18 @@ class SqliteStore:
         self._queue.put(_Read(slot, index, then))
 
     def close(self, then: Callable[[], object] | None = None) -> None:
-        """Write what was submitted, close the files and call `then` through `call_from_thread`.
+        """Write what was submitted, close the files and call `then` through `call_from_thread`. To be called once.
 
-        What a full disk does not take at once is given up: nobody was told that it is durable.
+        What a full disk does not take at once is given up: nobody was told that it is durable. After a failure only
+        `then` is called.
         """
         self._is_closed = True
-        self._then_closed = then
-        if self._thread.ident is None and then is not None:
-            self._call(then)
-        self._queue.put(None)
+        if then is not None:
+            self._ended.add_done_callback(lambda _: self._call(then))
+        if self._thread.ident is None:
+            self._ended.set_result(None)  # it was never started
+        else:
+            self._queue.put(None)
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the thread has ended, for tests and command lines; whether it has."""
@@ -205,8 +208,7 @@ class SqliteStore:
                 self.metrics.errors += 1
                 self.is_failed = True
                 self._call(self._on_failed, error)
-        if self._then_closed is not None:
-            self._call(self._then_closed)
+        self._ended.set_result(None)
 
     def _recover(self) -> Recovered:
         path = self.path

@@ -1,7 +1,7 @@
 """Histories for the checker's tests: written by hand, drawn from true runs, and judged by a slow, obvious checker."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from paxos_twisted.apps.bank import BALANCE, DEPOSIT, KIND_NAMES, TRANSFER, WITHDRAW, Bank, BankOp, BankResult
 from paxos_twisted.check.command import BankHistory
@@ -35,8 +35,12 @@ def history(*rows: Row) -> BankHistory:
     return made
 
 
-def brute_force(history: BankHistory) -> bool:
-    """Try every choice among the unknown operations, in every order that time allows. For tiny histories only."""
+def brute_force(history: BankHistory, start: Mapping[int, int] | None = None) -> bool:
+    """Try every choice among the unknown operations, in every order that time allows. For tiny histories only.
+
+    `start`: what the accounts hold at the beginning, nothing by default.
+    """
+    balances = start or {}
     operations = history.operations
     place = {event: at for at, event in enumerate(history.events())}
     answered = frozenset(i for i, operation in enumerate(operations) if operation.outcome == "ok")
@@ -47,7 +51,7 @@ def brute_force(history: BankHistory) -> bool:
         if answered <= set(order):
             return True
         return any(
-            before[i] <= set(order) and _is_true(operations, (*order, i)) and extend((*order, i))
+            before[i] <= set(order) and _is_true(operations, (*order, i), balances) and extend((*order, i))
             for i in candidates
             if i not in order
         )
@@ -55,8 +59,12 @@ def brute_force(history: BankHistory) -> bool:
     return extend(())
 
 
-def _is_true(operations: Sequence[Operation[BankOp, BankResult]], order: Sequence[int]) -> bool:
+def _is_true(
+    operations: Sequence[Operation[BankOp, BankResult]], order: Sequence[int], start: Mapping[int, int]
+) -> bool:
     bank = Bank()
+    for account, balance in start.items():
+        bank.accounts.writable(account)[account] = balance
     for i in order:
         result = bank.apply(operations[i].op, 0)
         if operations[i].result not in (None, result):

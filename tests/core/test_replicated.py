@@ -216,7 +216,7 @@ def test_two_states_that_differ_in_anything_have_different_digests() -> None:
         [command(1, BankOp(DEPOSIT, 18, 100))],
         [command(2, BankOp(DEPOSIT, 17, 100))],
         [command(1, BankOp(DEPOSIT, 17, 100), client=8)],
-        [command(1, BankOp(DEPOSIT, 17, 100), ack=2)],
+        [command(2, BankOp(DEPOSIT, 17, 100), ack=2)],
         [deposit, deposit],
     ]
     digests = set()

@@ -72,6 +72,12 @@ def test_an_acknowledged_answer_is_forgotten_and_its_repetition_refused() -> Non
     assert sessions.table.shard(7)[7].answers == {2: "executed in slot 1"}
 
 
+def test_a_command_that_acknowledges_itself_is_refused_and_leaves_no_trace() -> None:
+    sessions = Sessions(str, 1000)
+    assert reason(apply(sessions, 0, command(7, 1, ack=2))) == "invalid"
+    assert len(sessions) == 0
+
+
 def test_an_old_copy_with_a_lower_ack_does_not_take_the_acknowledgement_back() -> None:
     sessions = Sessions(str, 1000)
     apply(sessions, 0, command(7, 3, ack=3))

@@ -32,6 +32,9 @@ ME, TWO, THREE = NodeId(1), NodeId(2), NodeId(3)
 
 encode = msgspec.msgpack.encode
 
+Pump = Callable[[Callable[[], object]], None]
+"""Turns a real reactor until something is true."""
+
 
 class FakeTransport:
     """A connection whose other side is the test."""

@@ -1,5 +1,6 @@
 """One connection: frames in any chunks, one write per turn, back-pressure, last words."""
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -48,7 +49,7 @@ class Wired:
 
 def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    return [data[start:stop] for start, stop in itertools.pairwise(places)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=20), st.lists(st.integers(0, 10_000), max_size=40))

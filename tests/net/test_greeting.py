@@ -1,5 +1,6 @@
 """Who is let in: every way in which a handshake can fail, and what cannot be a handshake at all."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -81,10 +82,8 @@ def test_random_bytes_are_no_greeting(payload: bytes) -> None:
 def test_a_damaged_greeting_is_read_or_refused_but_nothing_else_happens(at: int, value: int) -> None:
     payload = bytearray(encode(peer_hello()))
     payload[at % len(payload)] = value
-    try:
+    with contextlib.suppress(GreetingError):
         read_hello(bytes(payload))
-    except GreetingError:
-        pass
 
 
 @pytest.mark.parametrize(

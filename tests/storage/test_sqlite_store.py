@@ -117,6 +117,12 @@ def test_a_first_start_is_explicit_and_happens_once(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(StoreMissing, match=r"holds no log of a node .* its disk is lost"):
         Store(tmp_path / "data").open()
+    refused = Store(tmp_path / "data")
+    with pytest.raises(StoreMissing):
+        refused.open()
+    closed = Event()
+    refused.store.close(closed.set)
+    assert closed.wait(WAIT_S)
     identity = create(tmp_path / "new" / "data", CLUSTER, NODE)
     assert recovered_from(tmp_path / "new" / "data").identity == identity
     with pytest.raises(StoreNotEmpty, match=r"is not empty \(it holds durable, lock, node.db\)"):
@@ -244,6 +250,9 @@ def test_a_failure_is_final(tmp_path: Path, on: str, error: BaseException) -> No
     assert store.store.is_failed
     assert store.durable.empty()
     assert faults.attempts == attempts
+    closed = Event()
+    store.store.close(closed.set)
+    assert closed.is_set()
 
 
 def test_a_failed_checkpoint_stops_the_node_too(tmp_path: Path) -> None:

@@ -79,6 +79,12 @@ class Acceptor:
             self.silent.remove(0, first)
 
     def forget_loss(self, start: Slot, stop: Slot) -> None:
-        """The slots [start, stop) are decided and their values known: what was unreadable there no longer matters."""
-        if self.silent:
+        """The slots [start, stop) and all below are decided, their values known: nothing there is unreadable any more.
+
+        The lost votes stay lost, so a promise may not look as if there had been none (a candidate that knows less could
+        believe that it is free there): to candidates that are behind, these slots are truncated.
+        """
+        lost = [min(b, stop) for a, b in self.silent if a < stop and start < b]
+        if lost:
             self.silent.remove(start, stop)
+            self.truncate(lost[-1])

@@ -173,8 +173,8 @@ class MultiPaxos:
 
     @property
     def round(self) -> Round:
-        """The round this node leads in, or the highest one it has promised."""
-        return self.proposer.crnd if self.role == LEADER else self.acceptor.rnd
+        """The round this node leads in; else the highest one that it has promised or in which it hears a leader."""
+        return self.proposer.crnd if self.role == LEADER else max(self.acceptor.rnd, self.sticky.leader_rnd)
 
     @property
     def is_caught_up(self) -> bool:
@@ -247,6 +247,8 @@ class MultiPaxos:
         """The transport saw the connection to `node` change."""
         if state is LinkState.UP:
             self._links_up.add(node)
+            if len(self._links_up) + 1 == self.quorum_size and self.leader == NO_NODE and self.role == FOLLOWER:
+                self.sticky.lose(self.now_ms, self.members)  # the first moment at which a campaign makes sense
             if node == self.sticky.leader:
                 self.sticky.link_lost = False
             self._send((node,), self._heartbeat())
@@ -591,7 +593,8 @@ class MultiPaxos:
             self._send(self.others, Resign(self.node, rnd))
         if self.monarch is None and self.sticky.leader == self.node:
             self._lose_leader("handover" if cause in ("asked", "stopping") else cause)
-            self.sticky.postpone(self.now_ms + self.settings.phase1_ms)
+            if cause != "round":  # else it may be that nobody leads in the higher round: the pre-vote will tell, at once
+                self.sticky.postpone(self.now_ms + self.settings.phase1_ms)
 
     def _return_commands(self, reason: str) -> None:
         never, opened = self.proposer.depose()

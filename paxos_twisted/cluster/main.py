@@ -1,0 +1,326 @@
+"""`paxoscluster`: a whole cluster on this machine, to play with, to show, and to torture."""
+
+import json
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from paxos_twisted import __version__
+from paxos_twisted.cluster.demo import Plan, run_demo
+from paxos_twisted.cluster.demo_screens import WIDTH, Screen, Silent
+from paxos_twisted.cluster.local import CONFIG, GONE, ClusterError, LocalCluster
+from paxos_twisted.ctl.agreement import Verdict
+from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATION, fail
+from paxos_twisted.ctl.screens import cluster_screen
+from paxos_twisted.limits import NODES_MAX
+from paxos_twisted.node.config import ConfigError
+from paxos_twisted.types import NodeId
+
+DIRECTORY: Final = "clusters/local"
+"""Where a cluster lives unless --dir says otherwise."""
+
+BASE_PORT: Final = 7100
+"""Ports that people remember, if they are free."""
+
+REFRESH_S: Final = 0.25
+
+EXIT_OF_VERDICT: Final = {Verdict.OK: EXIT_OK, Verdict.VIOLATION: EXIT_VIOLATION, Verdict.UNKNOWN: EXIT_UNKNOWN}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def directory_option(function: Function) -> Function:
+    """Add --dir."""
+    return click.option(
+        "--dir",
+        "directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DIRECTORY,
+        envvar="PAXOS_CLUSTER_DIR",
+        show_default=True,
+        show_envvar=True,
+        help="Where the cluster lives.",
+    )(function)
+
+
+def f_option(function: Function) -> Function:
+    """Add -f."""
+    most = (NODES_MAX - 1) // 2
+    return click.option(
+        "-f", "f", type=click.IntRange(1, most), default=1, show_default=True, help="Nodes that may fail, of 2f+1."
+    )(function)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(__version__, "-V", "--version", prog_name="paxoscluster")
+def cli() -> None:
+    """A Paxos-Twisted cluster on this machine: real processes, real disks, one directory.
+
+    \b
+      paxoscluster demo                   watch a leader die
+      paxoscluster up                     run a cluster until ctrl-C
+      paxoscluster kill leader            ... and break it, from another terminal
+      bankclient --config clusters/local/cluster.yml
+    """
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        cli.main(prog_name="paxoscluster", standalone_mode=True)
+    except (ClusterError, OSError) as error:
+        fail(str(error))
+    except ConfigError as error:
+        fail("\n".join(error.problems), 2)
+
+
+# A cluster to play with.
+
+
+@cli.command(epilog=EXIT_CODES)
+@f_option
+@directory_option
+@click.option("--profile", type=click.Choice(["default", "lab"]), default="default", show_default=True)
+@click.option("--detach", is_flag=True, help="Start the nodes and return; `down` stops them.")
+def up(f: int, directory: Path, profile: str, detach: bool) -> None:
+    """Run a cluster. The first time it is made; later on it goes on with its data."""
+    cluster = _made(directory, f, profile, dies_with_us=not detach)
+    running = cluster.alive()
+    if running:
+        raise ClusterError(f"nodes {_listed(running)} of {directory} run already; paxoscluster down stops them")
+    console = Console(highlight=False)
+    cluster.start()
+    if detach:
+        cluster.wait_ready()
+        console.print(cluster_screen(cluster.config.shared.cluster, cluster.statuses()))
+        console.print(_hints(directory, "paxoscluster down stops it"))
+        return
+    with cluster:
+        _run(cluster, directory, console)
+
+
+def _made(directory: Path, f: int, profile: str, *, dies_with_us: bool) -> LocalCluster:
+    if not (directory / CONFIG).exists():
+        return LocalCluster.create(directory, f, profile=profile, base_port=BASE_PORT, dies_with_us=dies_with_us)
+    cluster = LocalCluster(directory, dies_with_us=dies_with_us)
+    source = click.get_current_context().get_parameter_source
+    given = {name for name in ("f", "profile") if source(name) is click.core.ParameterSource.COMMANDLINE}
+    if ("f" in given and len(cluster.members) != 2 * f + 1) or (
+        "profile" in given and cluster.config.profile != profile
+    ):
+        raise ClusterError(
+            f"{directory} holds a cluster of {len(cluster.members)} nodes with profile {cluster.config.profile}; "
+            "choose another --dir, or remove it"
+        )
+    return cluster
+
+
+class _Stopped(BaseException):
+    """Somebody wants us to stop."""
+
+
+def _run(cluster: LocalCluster, directory: Path, console: Console) -> None:
+    """Show the nodes until somebody stops us; then stop them in order."""
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    name = cluster.config.shared.cluster
+    hints = _hints(directory, "ctrl-C stops it")
+    try:
+        if not console.is_terminal:
+            cluster.wait_ready()
+            console.print(cluster_screen(name, cluster.statuses()))
+            console.print(hints)
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while True:
+                cluster.start_wanted()
+                if console.is_terminal:
+                    screen = cluster_screen(name, cluster.statuses(), _states(cluster))
+                    live.update(_with(screen, hints), refresh=True)
+                time.sleep(REFRESH_S)
+    except _Stopped:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)  # a second ctrl-C ends us, and with us the nodes
+        console.print(Text("stopping ...", "dim"))
+        late = cluster.stop(*cluster.members)
+        console.print(Text(f"killed: nodes {_listed(late)}" if late else "all nodes have stopped", "dim"))
+
+
+def _with(screen: Any, hints: Text) -> Any:
+    from rich.console import Group  # noqa: PLC0415 - only here
+
+    return Group(screen, hints)
+
+
+@cli.command(epilog=EXIT_CODES)
+@directory_option
+def status(directory: Path) -> None:
+    """Show the nodes and their processes."""
+    cluster = LocalCluster(directory)
+    Console(highlight=False).print(cluster_screen(cluster.config.shared.cluster, cluster.statuses(), _states(cluster)))
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("nodes", nargs=-1, required=True, metavar="ID|leader|all …")
+@directory_option
+def kill(nodes: tuple[str, ...], directory: Path) -> None:
+    """kill -9: as a crash would."""
+    cluster = LocalCluster(directory)
+    _said("killed", cluster.kill(*_meant(cluster, nodes)))
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("nodes", nargs=-1, required=True, metavar="ID|leader|all …")
+@directory_option
+def freeze(nodes: tuple[str, ...], directory: Path) -> None:
+    """SIGSTOP: sockets stay open, nobody answers. `thaw` ends it."""
+    cluster = LocalCluster(directory)
+    _said("frozen", cluster.freeze(*_meant(cluster, nodes)))
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("nodes", nargs=-1, metavar="[ID|all] …")
+@directory_option
+def thaw(nodes: tuple[str, ...], directory: Path) -> None:
+    """SIGCONT: let frozen nodes (all, if none is named) go on."""
+    cluster = LocalCluster(directory)
+    _said("thawed", cluster.thaw(*_meant(cluster, nodes or ("all",))))
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("nodes", nargs=-1, required=True, metavar="ID|leader|all …")
+@directory_option
+@click.option("--kill", "is_crash", is_flag=True, help="With kill -9 instead of a clean stop.")
+def restart(nodes: tuple[str, ...], directory: Path, is_crash: bool) -> None:
+    """Stop nodes, one after the other, and start them again; dead ones are started."""
+    cluster = LocalCluster(directory, dies_with_us=False)
+    for node in _meant(cluster, nodes):
+        cluster.kill(node) if is_crash else cluster.stop(node)
+        cluster.request_start(node)
+        _wait_started(cluster, node)
+        cluster.wait_ready(node)
+        click.echo(f"node {node} runs again")
+
+
+def _wait_started(cluster: LocalCluster, node: NodeId) -> None:
+    """The runner starts it, if there is one."""
+    for _ in range(100):
+        if cluster.state(node) != GONE:
+            return
+        time.sleep(0.05)
+    raise ClusterError(f"node {node} was not started by the paxoscluster in the foreground")
+
+
+@cli.command(epilog=EXIT_CODES)
+@directory_option
+def down(directory: Path) -> None:
+    """Stop all nodes of a detached cluster, and nothing else. Their data stays."""
+    cluster = LocalCluster(directory)
+    hit = cluster.alive()
+    late = cluster.stop(*cluster.members)
+    _said("stopped", [node for node in hit if node not in late])
+    if late:
+        _said("killed, because they did not stop:", late)
+
+
+# Shows.
+
+
+@cli.command(epilog=EXIT_CODES)
+@f_option
+@click.option("--clients", type=click.IntRange(1, 64), default=3, show_default=True)
+@click.option("-n", "--requests", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Per client.")
+@click.option("--kill-at", type=click.IntRange(1), help="Kill the leader at this answer; else in the middle.")
+@click.option("--seed", type=int, envvar="PAXOS_SEED", help="Same seed, same transactions; else a random one.")
+@click.option("--profile", type=click.Choice(["default", "lab"]), default="default", show_default=True)
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
+@click.option("--keep", is_flag=True, help="Keep logs, history and data also when all is well.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Save what is shown as a picture.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def demo(
+    f: int,
+    clients: int,
+    requests: int,
+    kill_at: int | None,
+    seed: int | None,
+    profile: str,
+    directory: Path | None,
+    keep: bool,
+    svg: Path | None,
+    output: str,
+) -> None:
+    """Watch a leader die: three nodes, a bench, kill -9 in the middle, and the proof that nothing was lost."""
+    if kill_at is not None and kill_at > clients * requests:
+        raise click.UsageError(f"--kill-at: there are only {clients * requests} transactions")
+    plan = Plan(
+        f=f,
+        clients=clients,
+        requests=requests,
+        kill_at=kill_at or max(1, clients * requests // 2),
+        seed=seed if seed is not None else secrets.randbelow(2**31),
+        profile=profile,
+    )
+    keep = keep or directory is not None
+    if output == "json":
+        result = run_demo(plan, Silent(), directory=directory, keep=keep)
+        report = msgspec.to_builtins(result) | {"verdict": result.verdict.value}
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        console = Console(highlight=False, record=svg is not None, width=WIDTH if svg is not None else None)
+        result = run_demo(plan, Screen(console, Console(stderr=True)), directory=directory, keep=keep)
+        if svg is not None:
+            svg.parent.mkdir(parents=True, exist_ok=True)
+            console.save_svg(str(svg), title="make demo", clear=False)
+    raise SystemExit(EXIT_OF_VERDICT[result.verdict])
+
+
+# Inside.
+
+
+def _meant(cluster: LocalCluster, words: tuple[str, ...]) -> list[NodeId]:
+    """The nodes that ids, "leader" and "all" mean."""
+    nodes: list[NodeId] = []
+    for word in words:
+        if word == "all":
+            nodes += cluster.members
+        elif word == "leader":
+            nodes.append(cluster.leader(5.0))
+        elif word.isdecimal() and int(word) in cluster.members:
+            nodes.append(NodeId(int(word)))
+        else:
+            ids = ", ".join(map(str, cluster.members))
+            raise click.UsageError(f"There is no node {word!r}; there are {ids}, leader and all.")
+    return list(dict.fromkeys(nodes))
+
+
+def _states(cluster: LocalCluster) -> dict[NodeId, str]:
+    return {node: cluster.state(node) for node in cluster.members}
+
+
+def _said(what: str, nodes: list[NodeId]) -> None:
+    if not nodes:
+        fail(f"no node was {what}: none of them runs", EXIT_FAILED)
+    click.echo(f"{what}: node{'s' * (len(nodes) > 1)} {_listed(nodes)}")
+
+
+def _listed(nodes: list[NodeId]) -> str:
+    return ", ".join(map(str, nodes))
+
+
+def _hints(directory: Path, last: str) -> Text:
+    text = Text(style="dim")
+    text.append(f" bankclient --config {directory / CONFIG}   ·   paxoscluster kill leader   ·   {last}")
+    return text
