@@ -11,19 +11,20 @@ from paxos_twisted.limits import (
     CLIENT_BUFFER_BYTES_MAX,
     CLIENT_CONNECTIONS_MAX,
     CLIENT_FRAME_BYTES_MAX,
+    CLIENT_SILENCE_S,
     COMMAND_BYTES_MAX,
     SESSION_WINDOW,
     SESSIONS_PER_CONNECTION_MAX,
 )
 from paxos_twisted.net.connections import Connections
-from paxos_twisted.net.framing import FrameConnection
+from paxos_twisted.net.framing import FrameConnection, notice_silence
 from paxos_twisted.net.greeting import LocalNode
 from paxos_twisted.types import NO_NODE, ClientId, NodeId, Slot
 from paxos_twisted.wire.client import Answer, NoLeader, ProtocolError, Redirect, Refused, Reply
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome, Rejected
 
-RETRY_AFTER_MS: Final = 50
-"""What a client is told to wait when nobody leads."""
+RETRY_AFTER_MS: Final = 10
+"""What a client is told to wait when nobody leads: about as long as an election takes."""
 
 
 class Requests(Protocol):
@@ -116,6 +117,7 @@ class ClientPort:
             connection.finish(self.encode(rejected))
             return None
         connection.reader.bytes_max = CLIENT_FRAME_BYTES_MAX
+        notice_silence(connection, CLIENT_SILENCE_S)
         node = self.local.node
         connection.send(
             self.encode(ClientWelcome(PROTOCOL_VERSION, self.local.cluster, node, self._applied(), SESSION_WINDOW))

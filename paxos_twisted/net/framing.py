@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 from twisted.internet import protocol
 from twisted.python.failure import Failure
 
-from paxos_twisted.limits import LINGER_S, PEER_SILENCE_S
+from paxos_twisted.limits import LINGER_S
 from paxos_twisted.net.connections import Connections
 from paxos_twisted.net.reactor import DelayedCall, Transport
 from paxos_twisted.wire.frames import HEADER_BYTES, FrameError, FrameReader
@@ -192,8 +192,8 @@ class FrameConnection(protocol.Protocol):
         self.out_bytes = 0
 
 
-def notice_silence(connection: FrameConnection) -> None:
-    """Let the kernel end a connection whose other side has acknowledged nothing for PEER_SILENCE_S.
+def notice_silence(connection: FrameConnection, seconds: int) -> None:
+    """Let the kernel end a connection whose other side's kernel has not answered for so many seconds (at least 3).
 
     A machine that lost power, or a cut cable, closes nothing. Without this the stream would hang until TCP's own
     retransmission, which backs off to two minutes, finds the machine again. Does nothing where it is not offered.
@@ -203,10 +203,10 @@ def notice_silence(connection: FrameConnection) -> None:
         return
     sock: socket.socket = handle()
     for name, value in (
-        ("TCP_KEEPIDLE", 1),
-        ("TCP_KEEPINTVL", 1),
-        ("TCP_KEEPCNT", PEER_SILENCE_S),
-        ("TCP_USER_TIMEOUT", PEER_SILENCE_S * 1000),
+        ("TCP_KEEPIDLE", seconds // 3),
+        ("TCP_KEEPINTVL", seconds // 3),
+        ("TCP_KEEPCNT", 2),
+        ("TCP_USER_TIMEOUT", seconds * 1000),
     ):
         option = getattr(socket, name, None)
         if option is not None:

@@ -31,6 +31,7 @@ from paxos_twisted.limits import (
     HANDSHAKE_BYTES_MAX,
     HANDSHAKE_TIMEOUT_S,
     PEER_BUFFER_BYTES_MAX,
+    PEER_SILENCE_S,
     REDIAL_MAX_S,
     REDIAL_MIN_S,
 )
@@ -143,6 +144,12 @@ class PeerLink:
         assert self.phase is Phase.STOPPED
         self._dial()
 
+    def hurry(self) -> None:
+        """Dial now instead of later: the peer has just dialled us, so it is there."""
+        if self.phase is Phase.WAITING:
+            self._cancel_timer()
+            self._dial()
+
     def stop(self) -> None:
         """Stop dialling, and close the stream behind what is written. Nothing is told any more."""
         self.phase = Phase.STOPPED
@@ -168,7 +175,7 @@ class PeerLink:
             connection.abort()
             return
         self.phase = Phase.GREETING
-        notice_silence(connection)
+        notice_silence(connection, PEER_SILENCE_S)
         connection.send(msgspec.msgpack.encode(self._local.hello_to(self.peer, self._progress())))
         self._cancel_timer()
         self._timer = self._connections.clock.callLater(HANDSHAKE_TIMEOUT_S, self._on_silence)

@@ -12,7 +12,7 @@ import msgspec
 from twisted.logger import Logger
 
 from paxos_twisted.core.engine import LinkState
-from paxos_twisted.limits import FRAME_BYTES_MAX
+from paxos_twisted.limits import FRAME_BYTES_MAX, PEER_SILENCE_S
 from paxos_twisted.net.connections import Connections
 from paxos_twisted.net.faults import FaultLayer
 from paxos_twisted.net.framing import FrameConnection, notice_silence
@@ -172,10 +172,13 @@ class PeerLinks:
             old.connection.abort()
             old.on_lost()
         connection.reader.bytes_max = FRAME_BYTES_MAX
-        notice_silence(connection)
+        notice_silence(connection, PEER_SILENCE_S)
         connection.send(self._encode(PeerWelcome(PROTOCOL_VERSION, self.local.node, self.local.identity)))
         stream = PeerStream(self, connection, node)
         self.streams[node] = stream
+        # It hears us only on our stream to it. After a crash that would wait for its next turn to be dialled, up to a
+        # second: for so long our answers to its questions ("would you follow me?") would be lost.
+        self.links[node].hurry()
         return stream
 
     def forget(self, stream: "PeerStream") -> None:

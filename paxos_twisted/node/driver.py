@@ -32,8 +32,8 @@ from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Reply
 TICK_MS = 20
 """Time between two calls of `on_tick`."""
 
-RETRY_AFTER_MS = 20
-"""What clients are told to wait while there is no leader: about as long as an election takes."""
+RETRY_AFTER_MS = 10
+"""What clients are told to wait while there is no leader: about as long as an election takes after a crash."""
 
 PROGRESS_MS = 1000
 """Time between two Progress messages."""

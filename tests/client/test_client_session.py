@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from client_stage import Stage
+from client_stage import Node, Stage
 from paxos_twisted_client.connection import (
     CLOSED,
     ERROR,
@@ -215,12 +215,16 @@ def test_hello_names_cluster_application_and_client_and_nothing_precedes_the_wel
     assert 0 < command.client <= CLIENT_ID_MAX
 
 
-def test_a_repeated_request_is_the_same_bytes_even_though_the_second_node_has_applied_more(stage: Stage) -> None:
-    stage.submit(stage.pool.session(), OP)
+def test_a_repeated_request_is_the_same_bytes_although_more_is_applied_and_answered_meanwhile(stage: Stage) -> None:
+    session = stage.pool.session()
+    stage.submit(session, OP)
+    stage.submit(session, OP)
     first, second, _ = stage.nodes
-    sent = first.welcome(applied=41).hears_requests()
+    one, two = first.welcome(applied=41).hears_requests()
+    first.answer(one)
     first.reset()
-    assert second.welcome(applied=99).hears_requests() == sent
+    assert (two.birth, two.ack) == (41, 1)
+    assert second.welcome(applied=99).hears_requests() == [two]
 
 
 # Outcomes when time runs out.
@@ -229,6 +233,12 @@ def test_a_repeated_request_is_the_same_bytes_even_though_the_second_node_has_ap
 def never_reached(stage: Stage) -> None:
     for node in stage.nodes:
         if node.is_dialled:
+            node.refuse()
+
+
+def never_reached_but(stage: Stage, reached: Node) -> None:
+    for node in stage.nodes:
+        if node.is_dialled and node is not reached:
             node.refuse()
 
 
@@ -391,20 +401,19 @@ def test_nodes_that_redirect_in_circles_are_asked_with_growing_pauses(stage: Sta
 
 
 def test_redirects_to_ever_new_addresses_end_the_round(stage: Stage) -> None:
+    asked: list[Node] = []
+
+    def endpoint(address: Any) -> Any:
+        node = Node(stage, len(asked))
+        node.address = address
+        asked.append(node)
+        return node
+
+    stage.pool._endpoint = endpoint
     stage.submit(stage.pool.session(), OP)
-    first = stage.nodes[0]
-    (command,) = first.welcome().hears_requests()
-    for number in range(200):
-        if number and not (sent := first.hears_requests()):
-            break
-        stage.nodes[1].address = stage.nodes[1].address._replace(port=9000 + number)
-        first.redirect(command, stage.nodes[1])
-    for _ in range(50):
-        never_reached(stage)
-        stage.clock.advance(0.001)
-    per_round = [move for move in stage.pool.moves if move.time_ns < 1_000_000]
-    assert len(per_round) <= HOPS_MAX
-    assert sent == [] or number < 199
+    while asked[-1].is_dialled:
+        asked[-1].welcome(asked[-1].redirection(Node(stage, len(asked))))
+    assert len(asked) == HOPS_MAX
 
 
 def test_a_redirect_to_no_address_is_like_no_leader(stage: Stage) -> None:
@@ -472,16 +481,75 @@ def test_after_a_crash_the_other_nodes_are_asked_at_once_and_the_new_leader_foun
     assert second.dialled == third.dialled == 1
 
 
-def test_a_redirect_to_a_node_that_was_just_silent_is_not_followed_yet(stage: Stage) -> None:
+def test_a_redirect_to_a_node_that_was_just_silent_is_followed_only_after_a_while(stage: Stage) -> None:
     first, second, third = stage.nodes
-    request = stage.submit(stage.pool.session(), OP)
+    session = stage.pool.session()
+    stage.submit(session, OP)
     first.welcome()
+    first.answer(*first.hears_requests())
+    stage.submit(session, OP)
     stage.run(1.001)
     second.welcome(second.redirection(first))
     assert stage.dialled == [third]
-    (command,) = third.welcome().hears_requests()
-    third.answer(command)
-    assert request.outcome == "ok"
+    third.refuse()
+    assert stage.dialled == [first], "as the last one of its round, not because it was named"
+    first.refuse()
+    stage.run(0.020)
+    (command,) = second.hears_requests()
+    stage.run(0.985)  # almost too long for the second node
+    second.redirect(command, first)
+    assert stage.dialled == [first], "it may be well again"
+
+
+def test_a_leader_that_steps_down_is_not_asked_again_in_the_same_round(stage: Stage) -> None:
+    first, second, third = stage.nodes
+    session = stage.pool.session()
+    stage.submit(session, OP)
+    first.welcome()
+    first.answer(*first.hears_requests())
+    stage.submit(session, OP)
+    first.no_leader(*first.hears_requests())
+    second.refuse()
+    third.refuse()
+    assert first.hears_requests() == []
+    stage.run(0.011)
+    assert len(first.hears_requests()) == 1
+
+
+def test_after_an_answer_the_next_trouble_begins_with_a_short_pause(stage: Stage) -> None:
+    first = stage.nodes[0]
+    session = stage.pool.session()
+    stage.submit(session, OP)
+    while stage.clock.seconds() < 3:
+        never_reached(stage)
+        stage.clock.advance(0.001)
+    while not first.is_dialled:
+        never_reached_but(stage, first)
+        stage.clock.advance(0.001)
+    first.welcome()
+    first.answer(*first.hears_requests())
+    stage.submit(session, OP)
+    first.no_leader(*first.hears_requests())
+    for node in stage.nodes:
+        if node.is_dialled:
+            node.refuse()
+    never_reached(stage)
+    assert first.hears_requests() == []
+    stage.run(0.011)
+    assert len(first.hears_requests()) == 1
+
+
+def test_a_connection_with_requests_under_way_is_kept_until_they_are_answered(stage: Stage) -> None:
+    first, second, _ = stage.nodes
+    session = stage.pool.session()
+    requests = [stage.submit(session, OP) for _ in range(2)]
+    one, two = first.welcome().hears_requests()
+    first.redirect(one, second)
+    second.welcome().answer(one)
+    assert first.is_connected
+    first.answer(two)
+    assert [request.outcome for request in requests] == ["ok", "ok"]
+    assert not any(request.in_doubt for request in requests)
 
 
 def test_the_leader_is_remembered_and_used_for_the_next_request(stage: Stage) -> None:
@@ -591,6 +659,36 @@ def test_a_late_reply_about_a_copy_that_was_given_up_does_not_harm_the_new_copy(
     assert reconnects(stage) == {}
 
 
+def test_a_late_redirect_of_a_copy_that_was_given_up_is_ignored(stage: Stage) -> None:
+    """1. The node keeps quiet about a request, which is repeated. 2. It redirects one copy, which goes to another node.
+    3. It redirects the other copy: the copy at the other node is still under way."""
+    first, second, _ = stage.nodes
+    session = stage.pool.session()
+    request = stage.submit(session, OP)
+    (command,) = first.welcome().hears_requests()
+    while request.attempts < 2:
+        noise = stage.submit(session, OP)
+        first.answer(*[said for said in first.hears_requests() if said.seq == noise.seq])
+        stage.clock.advance(0.1)
+    first.redirect(command, second)
+    assert second.welcome().hears_requests() == [command]
+    first.redirect(command, second)
+    assert second.hears_requests() == []
+    assert session.strays == 1
+    stage.run(1.001)
+    assert not second.is_connected, "it still owes an answer: its silence counts"
+
+
+def test_an_answer_to_a_request_that_was_never_sent_is_ignored(stage: Stage) -> None:
+    first = stage.nodes[0]
+    session = stage.pool.session()
+    requests = [stage.submit(session, OP) for _ in range(2)]
+    (command,) = first.welcome(window=1).hears_requests()
+    first.say(Answer(command.client, 2, BankResult(17, 1)))
+    assert [request.outcome for request in requests] == [None, None]
+    assert session.strays == 1
+
+
 # Many requests, many sessions.
 
 
@@ -615,9 +713,14 @@ def test_what_callbacks_submit_while_answers_are_read_leaves_in_one_write(stage:
     for _ in range(3):
         session.submit(OP, again)
     first.welcome()
-    first.say(*[Answer(said.client, said.seq, BankResult(17, 1)) for said in first.hears_requests()])
+    heard = first.hears_requests()
+    timers = len(stage.clock.getDelayedCalls())
     assert first.wire is not None
-    assert len(first.wire.writes) == 1
+    first.wire.protocol.dataReceived(
+        b"".join(frame_of(Answer(said.client, said.seq, BankResult(17, 1))) for said in heard)
+    )
+    assert len(first.wire.writes) == 1, "at once"
+    assert len(stage.clock.getDelayedCalls()) <= timers + 1, "with no timer but the one that watches for silence"
     assert [(said.seq, said.ack) for said in first.hears_requests()] == [(4, 2), (5, 3), (6, 4)]
 
 

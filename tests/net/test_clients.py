@@ -45,7 +45,7 @@ def test_a_client_is_welcomed_with_what_a_session_needs() -> None:
     [
         pytest.param(TWO, Redirect(SEVEN, 0, TWO, "127.0.0.1:7102"), id="a follower names the leader"),
         pytest.param(THREE, Redirect(SEVEN, 0, THREE, "127.0.0.1:7103"), id="whoever it is"),
-        pytest.param(NO_NODE, NoLeader(SEVEN, 0, 50, "node 1 knows no leader now"), id="or says that there is none"),
+        pytest.param(NO_NODE, NoLeader(SEVEN, 0, 20, "node 1 knows no leader now"), id="or says that there is none"),
     ],
 )
 def test_where_to_go_is_said_on_connecting(leader: NodeId, said: Reply) -> None:
