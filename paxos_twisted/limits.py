@@ -51,8 +51,9 @@ LOG_BYTES_KEPT_MAX: Final = 64 * 1024 * 1024
 DECISIONS_BUFFERED_MAX: Final = 2 * ALPHA_MAX
 """Slots decided above a hole that a learner keeps. More are dropped and fetched again by catch-up."""
 
-SESSION_WINDOW: Final = 16_384
-"""Requests of one client that may be unanswered, and whose outcomes are kept until the client acknowledges them."""
+SESSION_WINDOW: Final = 1024
+"""Requests of one client that may be unanswered, and whose outcomes are kept until the client acknowledges them. It
+bounds the row of a session in a snapshot, which cannot be cut: about 100 KB with the bank's longest answers."""
 
 SESSIONS_PER_SHARD_MAX: Final = 128
 """With 1024 shards: about 130 000 sessions. The one that is silent for longest goes first; its client is refused."""
@@ -96,6 +97,9 @@ DIAL_TIMEOUT_S: Final = 2.0
 PEER_SILENCE_S: Final = 3
 """Bytes to a peer that its kernel has not acknowledged for so long end the stream, so that a healed network is used by a
 new one at once instead of after TCP's own back-off (up to two minutes)."""
+
+CLIENT_SILENCE_S: Final = 60
+"""The same towards clients: their machines may go away without a word, and must not occupy connections for hours."""
 
 FAULT_RULES_MAX: Final = 100
 """Rules of the message-fault layer."""
@@ -163,7 +167,7 @@ LOG_KEYS_MAX: Final = 1024
 assert COMMAND_BYTES_MAX < CLIENT_FRAME_BYTES_MAX
 assert COMMAND_BYTES_MAX <= RUN_BYTES_MAX
 assert RUN_BYTES_MAX < WINDOW_BYTES_MAX
-assert WINDOW_BYTES_MAX + 2 * CATCH_UP_BYTES_MAX < FRAME_BYTES_MAX
+assert WINDOW_BYTES_MAX + RUN_BYTES_MAX + 2 * CATCH_UP_BYTES_MAX < FRAME_BYTES_MAX
 assert NODE_ID_MAX < ROUND_STRIDE
 assert COMMIT_BYTES_MAX < WRITES_QUEUED_BYTES_MAX
 assert COMMIT_BYTES_MAX < DISK_RESERVE_BYTES

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -107,6 +108,7 @@ class Picture:
         self._photographs: list[Photograph[Any, Any]] = [table.freeze() for table in self._tables]
         self._hash = hashlib.sha256(_slot_bytes(self.slot))
         self._index = 0
+        self._chunks: deque[tuple[int, bytes]] = deque()  # of parts that are longer than a piece should be
 
     def next_piece(self, parts_max: int = 8) -> bytes | None:
         """Encode up to `parts_max` further parts of the tables and return them as one piece; None after the last.
@@ -115,13 +117,16 @@ class Picture:
         """
         parts: list[tuple[int, bytes]] = []
         size = 0
-        while len(parts) < parts_max and size < PIECE_BYTES_TARGET and self._index < len(self._photographs):
-            part = self._photographs[self._index].next_piece()
-            if part is None:
+        while len(parts) < parts_max and size < PIECE_BYTES_TARGET:
+            if self._chunks:
+                parts.append(self._chunks.popleft())
+                size += len(parts[-1][1])
+            elif self._index == len(self._photographs):
+                break
+            elif (part := self._photographs[self._index].next_piece()) is None:
                 self._index += 1
             elif part != b"\x90":  # an empty part is left out
-                parts.append((self._index, part))
-                size += len(part)
+                self._chunks.extend((self._index, chunk) for chunk in _chunks_of(part))
         if not parts:
             return None
         _add_parts(self._hash, parts)
@@ -130,12 +135,29 @@ class Picture:
     def digest(self) -> str:
         """The digest, once `next_piece` has returned None."""
         assert self._index == len(self._photographs)
+        assert not self._chunks
         return self._hash.hexdigest()
 
     def release(self) -> None:
         """Give the picture up before its end."""
         for table, photograph in zip(self._tables, self._photographs, strict=True):
             table.release(photograph)
+
+
+def _chunks_of(part: bytes) -> Iterator[bytes]:
+    """A part as lists of rows of about PIECE_BYTES_TARGET bytes: clients choose their keys, so a part may grow long."""
+    if len(part) <= PIECE_BYTES_TARGET:
+        yield part
+        return
+    rows: list[msgspec.Raw] = []
+    size = 0
+    for row in msgspec.msgpack.decode(part, type=list[msgspec.Raw]):
+        if rows and size + len(row) > PIECE_BYTES_TARGET:
+            yield msgspec.msgpack.encode(rows)
+            rows, size = [], 0
+        rows.append(row)
+        size += len(row)
+    yield msgspec.msgpack.encode(rows)
 
 
 def digest_of(slot: Slot, pieces: Sequence[bytes]) -> str:

@@ -110,8 +110,10 @@ class PeerLinks:
     def send(self, receivers: tuple[NodeId, ...], message: Any) -> None:
         """Send a message at the end of this turn, encoded once. It may be lost; it never arrives changed."""
         payload = self._encode(message)
-        assert len(payload) <= FRAME_BYTES_MAX
         kind = type(message)
+        if len(payload) > FRAME_BYTES_MAX:  # the limits are chosen so that this cannot be; better lost than a dead node
+            _log.error("a {kind} of {size} bytes is not sent", kind=kind.__name__, size=len(payload))
+            return
         if self.faults is not None:
             self._send_with_faults(self.faults, receivers, message, payload)
             return

@@ -25,7 +25,13 @@ from paxos_twisted.core.transfer import (
     SnapshotRequest,
     TransferMessage,
 )
-from paxos_twisted.limits import LOG_BYTES_KEPT_MAX, PROPOSALS_MAX, RUN_BYTES_MAX, WRITES_QUEUED_BYTES_MAX
+from paxos_twisted.limits import (
+    COMMIT_BYTES_MAX,
+    LOG_BYTES_KEPT_MAX,
+    PROPOSALS_MAX,
+    RUN_BYTES_MAX,
+    WRITES_QUEUED_BYTES_MAX,
+)
 from paxos_twisted.types import NO_NODE, NO_SLOT, ClientId, NodeId, Slot
 from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Reply, Unknown
 
@@ -38,8 +44,11 @@ RETRY_AFTER_MS = 10
 PROGRESS_MS = 1000
 """Time between two Progress messages."""
 
-DECODED_MAX = 1024
-"""Batches kept decoded. One that is dropped is decoded once more."""
+DECODED_MAX = 32_768
+"""Commands kept decoded. A batch that is dropped is decoded once more."""
+
+SERVING_MS = 2000
+"""No snapshot is begun for so long after a peer has asked for a piece of the last one: it would have to start again."""
 
 PROGRESS_STEP = 1000
 """A peer's progress is noted durably when it has grown by this many records."""
@@ -157,6 +166,8 @@ class Driver:
         self._commands: list[Command[Any] | None] = []
         self._raw_bytes = 0
         self._decoded: dict[bytes, list[Command[Any] | None]] = {}  # runs of ours, so they are not decoded twice
+        self._decoded_commands = 0
+        self._served_ms: int | None = None
         self._engine_persisted = 0
         self._now_ms = 0
         self._picture: Picture | None = None
@@ -348,12 +359,20 @@ class Driver:
         if not self._raws:
             return
         body = b"".join(self._raws)
+        self._take_decoded(body)  # the same bytes may wait already: a client repeats itself
         self._decoded[body] = self._commands
-        if len(self._decoded) > DECODED_MAX:  # runs that the window cut or joined come back under other bytes
-            del self._decoded[next(iter(self._decoded))]
+        self._decoded_commands += len(self._commands)
+        while self._decoded_commands > DECODED_MAX:  # runs that the window cut or joined come back under other bytes
+            self._take_decoded(next(iter(self._decoded)))
         batch = Batch(body, len(self._raws))
         self._raws, self._commands, self._raw_bytes = [], [], 0
         self.engine.on_propose(batch)
+
+    def _take_decoded(self, body: bytes) -> list[Command[Any] | None] | None:
+        commands = self._decoded.pop(body, None)
+        if commands is not None:
+            self._decoded_commands -= len(commands)
+        return commands
 
     def _write(self, out: Output) -> None:
         records = out.records
@@ -371,7 +390,7 @@ class Driver:
         self.disk.submit(self.write_no, records)
 
     def _apply(self, slot: Slot, count: int, body: bytes) -> None:
-        commands = self._decoded.pop(body, None)
+        commands = self._take_decoded(body)
         if commands is None:
             try:
                 commands = self.state.decoder.decode(array_of(body, count))
@@ -394,7 +413,7 @@ class Driver:
     def _hand_back(self, returned: Returned) -> None:
         """Tell the clients of commands that this node no longer drives what it knows of them, and where to go."""
         body, count = returned.batch.body, returned.batch.count
-        commands = self._decoded.pop(body, None) or self.state.decoder.decode(array_of(body, count))
+        commands = self._take_decoded(body) or self.state.decoder.decode(array_of(body, count))
         for command in commands:
             if command is None:
                 continue
@@ -419,6 +438,9 @@ class Driver:
             last = NO_SLOT if self.snapshot is None else self.snapshot.slot
             slots = self.state.applied - last
             if self._installing != NO_SLOT or not slots:
+                return
+            is_serving = self._served_ms is not None and self._now_ms - self._served_ms < SERVING_MS
+            if is_serving and self._bytes_since_snapshot < LOG_BYTES_KEPT_MAX:
                 return
             if not (
                 self._snapshot_asked
@@ -459,6 +481,7 @@ class Driver:
                 self._on_offer(message)
             case SnapshotRequest(sender=sender, slot=slot, index=index):
                 if self.snapshot is not None and self.snapshot.slot == slot and index < self.snapshot.pieces:
+                    self._served_ms = self._now_ms
                     self.disk.read_piece(slot, index, lambda data: self._send_piece(sender, slot, index, data))
                 else:
                     self._offer(sender)
@@ -524,9 +547,20 @@ class Driver:
             self._picture = None
         taken = SnapshotTaken(offer.slot, len(pieces), offer.digest)
         self._installing = offer.slot
-        self._own_records.extend(SnapshotPiece(offer.slot, index, piece) for index, piece in enumerate(pieces))
-        self._own_records.append(taken)
-        self._once_written(lambda: self._install(taken, pieces))
+        self._write_portion(taken, pieces, 0)
+
+    def _write_portion(self, taken: SnapshotTaken, pieces: list[bytes], index: int) -> None:
+        """Write pieces from `index` on, one commit's worth at a time. They count only once `taken` is written."""
+        size = 0
+        while index < len(pieces) and size < COMMIT_BYTES_MAX:
+            self._own_records.append(SnapshotPiece(taken.slot, index, pieces[index]))
+            size += len(pieces[index])
+            index += 1
+        if index < len(pieces):
+            self._once_written(lambda: self._write_portion(taken, pieces, index))
+        else:
+            self._own_records.append(taken)
+            self._once_written(lambda: self._install(taken, pieces))
         self.shell.flush_soon()
 
     def _install(self, taken: SnapshotTaken, pieces: list[bytes]) -> None:

@@ -349,3 +349,18 @@ def test_a_picture_being_taken_survives_an_install() -> None:
     while picture.next_piece() is not None:
         pass
     assert picture.digest() == expected
+
+
+def test_a_part_that_clients_made_long_is_cut_into_pieces_of_an_allowed_size() -> None:
+    state = a_state()
+    deposits = (command(1, BankOp(DEPOSIT, 5 + SHARDS * index, 1), client=index) for index in range(60_000))
+    state.apply(0, list(deposits))  # accounts of one part of the table only
+    picture = state.photograph()
+    pieces: list[bytes] = []
+    while (piece := picture.next_piece()) is not None:
+        pieces.append(piece)
+    assert len(pieces) > 1
+    assert max(map(len, pieces)) <= SNAPSHOT_PIECE_BYTES_MAX
+    other = a_state()
+    other.install(picture.slot, pieces, picture.digest())
+    assert contents(other) == contents(state)

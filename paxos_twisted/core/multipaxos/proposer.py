@@ -1,10 +1,11 @@
 """The proposer: phase 1 once per leader change, then phase 2 for run after run. [Paxos Made Simple, 2.2, 3]"""
 
 from collections import deque
+from collections.abc import Sequence
 
 from paxos_twisted.core.command import NOOP, cut_run, slice_run
 from paxos_twisted.core.engine import Batch
-from paxos_twisted.core.multipaxos.messages import Accept, Prepare, Promise, Vote
+from paxos_twisted.core.multipaxos.messages import Accept, Decision, Prepare, Promise, Vote
 from paxos_twisted.core.runs import RunMap
 from paxos_twisted.limits import RUN_BYTES_MAX, WINDOW_BYTES_MAX
 from paxos_twisted.types import NO_ROUND, NO_SLOT, NodeId, Round, Slot
@@ -156,6 +157,17 @@ class Proposer:
                 assert accept is not None
             self.open.pop(accept)
             self._open_bytes -= len(accept.values)
+
+    def is_contradicted(self, decisions: Sequence[Decision]) -> bool:
+        """Whether any of these decisions is for another value than the one that is open in its slot."""
+        for decision in decisions:
+            stop = decision.slot + decision.count
+            for accept in self.open.within(decision.slot, stop):
+                if accept.values != slice_run(
+                    decision.value, decision.count, accept.slot - decision.slot, accept.count
+                ):
+                    return True
+        return False
 
     def take_accepts(self) -> list[Accept]:
         """What may be sent now: first what phase 1 bound, then client commands, within the window, in slot order.

@@ -288,6 +288,8 @@ class MultiPaxos:
     def on_installed(self, slot: Slot) -> None:
         """The state of a peer after `slot` was installed here and is durable."""
         if slot > self.adu:
+            if self.role != FOLLOWER:
+                self._step_down("round")  # what is open here will not be applied slot by slot: hand it back
             self.adu = slot
             self.log.clear()
             self.log_first = slot + 1
@@ -420,6 +422,7 @@ class MultiPaxos:
             self._decided(decisions)
 
     def _on_learn(self, learn: Learn) -> None:
+        self._defer_to(learn.rnd)  # a vote in a higher round than ours: somebody else has been elected
         stop = learn.slot + learn.count
         if stop > self.adu + DECISIONS_BUFFERED_MAX or stop <= self.adu + 1:
             return
@@ -431,6 +434,7 @@ class MultiPaxos:
 
     def _decided(self, decisions: Iterable[Decision]) -> None:
         """Give decided runs out in slot order; keep those above a hole."""
+        adu_before = self.adu
         for decision in decisions:
             if decision.slot == self.adu + 1:
                 self._apply(decision)
@@ -439,8 +443,9 @@ class MultiPaxos:
         self._absorb_ahead()
         self.proposer.advance(self.adu)
         if self.role == LEADER:
-            self._progress_ms = self.now_ms if self.proposer.open else 0
-            self._resend_ms = self.settings.phase2_ms
+            if self.adu > adu_before:  # decisions above a hole are no progress: what is missing must be sent again
+                self._progress_ms = self.now_ms if self.proposer.open else 0
+                self._resend_ms = self.settings.phase2_ms
             if self._filling and self.adu >= self.proposer.bound_to:
                 self._filling = False
                 self._out.events.append(FillEnded(self.proposer.crnd))
@@ -515,13 +520,25 @@ class MultiPaxos:
     def _is_settled_against(self, prepare: Prepare) -> bool:
         """An acceptor may ignore any prepare without harm: so does one that hears a working leader, and one whose
         promise would have to list what the candidate can learn more cheaply by catching up."""
-        if prepare.slot + PROMISE_SLOTS_BEHIND_MAX < self.adu:
+        if self._is_far_behind(prepare.slot):
             return True
         return (
             self.monarch is None
             and self.sticky.leader != prepare.sender
             and self.sticky.is_working(self.now_ms, self.failure_detector.delay_ms)
         )
+
+    def _is_far_behind(self, slot: Slot) -> bool:
+        """Whether the decided slots from `slot` on are too many, or too many bytes, for a promise: catch up first."""
+        if slot + PROMISE_SLOTS_BEHIND_MAX < self.adu:
+            return True
+        size = 0
+        while slot <= self.adu and (run := self.log.at(slot)) is not None:
+            slot = run.slot + run.count
+            size += len(run.body)
+            if size > CATCH_UP_BYTES_MAX:
+                return True
+        return False
 
     def _on_promise(self, promise: Promise) -> None:
         if promise.to != self.node or self._phase1_deadline_ms is None:
@@ -593,7 +610,9 @@ class MultiPaxos:
             self._send(self.others, Resign(self.node, rnd))
         if self.monarch is None and self.sticky.leader == self.node:
             self._lose_leader("handover" if cause in ("asked", "stopping") else cause)
-            if cause != "round":  # else it may be that nobody leads in the higher round: the pre-vote will tell, at once
+            if (
+                cause != "round"
+            ):  # else it may be that nobody leads in the higher round: the pre-vote will tell, at once
                 self.sticky.postpone(self.now_ms + self.settings.phase1_ms)
 
     def _return_commands(self, reason: str) -> None:
@@ -630,7 +649,7 @@ class MultiPaxos:
         self.catch_up.note(ask.sender, ask.adu)
         delay = self.failure_detector.delay_ms
         busy = self.role == LEADER or (self.sticky.leader != ask.sender and self.sticky.is_working(self.now_ms, delay))
-        behind = ask.adu + 1 < self.acceptor.first or ask.adu + PROMISE_SLOTS_BEHIND_MAX < self.adu
+        behind = ask.adu + 1 < self.acceptor.first or self._is_far_behind(ask.adu + 1)
         granted = not (busy or behind) and self._disk is not DiskState.FULL and not self.acceptor.silent
         answer = WouldFollow(self.node, ask.campaign, granted, self.leader, self.acceptor.rnd, self.adu)
         self._send((ask.sender,), answer)
@@ -665,6 +684,8 @@ class MultiPaxos:
     def _suspect(self, suspicion: Suspected | None) -> None:
         if suspicion is None:
             return
+        # Whoever has truncated what we lack may be gone, and the others know enough; if not, phase 1 will say so again.
+        self.proposer.must_reach = NO_SLOT
         self._out.events.append(suspicion)
         if self.monarch is not None:
             self.monarch.suspect(suspicion.node)
@@ -686,8 +707,8 @@ class MultiPaxos:
             self._defer_to(request.leading)
             self._follow(request.sender, request.leading)
         else:
-            # 1. We promised ourselves a higher round, and our phase 1 failed. 2. The others follow this leader and would
-            # not follow us. 3. We can vote in no round of its. Without this word nothing would ever change.
+            # 1. We promised ourselves a higher round, and our phase 1 failed. 2. The others follow this leader and
+            # would not follow us. 3. We can vote in no round of its. Without this word nothing would ever change.
             self._send((request.sender,), Reject(self.node, self.acceptor.rnd, self.adu))
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
@@ -753,6 +774,8 @@ class MultiPaxos:
             return
         decisions = self.learner.handle_decided(reply.slot, reply.count, reply.values)
         if decisions is not None:
+            if self.role == LEADER and self.proposer.is_contradicted(decisions):
+                self._step_down("round")  # now, while its clients can still be told that the outcome is unknown
             self._decided(decisions)
         connected = self.failure_detector.connected() - {self.node}
         whom = self.catch_up.ask_again(self.adu, self.now_ms, connected)

@@ -1,0 +1,85 @@
+"""Things that must go on: a lost Accept under steady load, and promises that stay small."""
+
+import random
+
+from paxos_twisted.core.engine import Batch, LinkState
+from paxos_twisted.core.multipaxos import Accept, Learn, MultiPaxos, Prepare, Promise, Settings
+from paxos_twisted.core.multipaxos.messages import AskFollow, CatchUpReply, Reject, WouldFollow
+from paxos_twisted.types import NodeId
+
+LEADER, FOLLOWER, THIRD = NodeId(3), NodeId(1), NodeId(2)
+
+
+def replica(node: NodeId, policy: str = "sticky") -> MultiPaxos:
+    engine = MultiPaxos(node, [FOLLOWER, THIRD, LEADER], Settings(policy=policy), random.Random(1))
+    for other in engine.others:
+        engine.on_link(other, LinkState.UP)
+    return engine
+
+
+def drain(engine: MultiPaxos) -> list[object]:
+    sent: list[object] = []
+    while True:
+        out = engine.take_output()
+        sent += [message for _, message in out.sends] + [message for _, _, message in out.sends_after]
+        if not out.records:
+            return sent
+        engine.on_persisted(out.write_no)
+
+
+def test_a_lost_accept_is_sent_again_although_later_slots_are_decided_all_the_time() -> None:
+    engine = replica(LEADER, "lab")
+    engine.on_tick(0)
+    drain(engine)
+    rnd = engine.proposer.crnd
+    engine.on_message(FOLLOWER, Promise(LEADER, FOLLOWER, rnd, ()))
+    engine.on_propose(Batch(b"\x01", 1))
+    drain(engine)  # its Accept is lost everywhere
+    again: list[Accept] = []
+    for number in range(1, 60):
+        engine.on_propose(Batch(b"\x02", 1))
+        engine.on_tick(number * 20)
+        again += [m for m in drain(engine) if isinstance(m, Accept) and m.slot == 0]
+        engine.on_message(FOLLOWER, Learn(FOLLOWER, number, rnd, None))
+        drain(engine)
+    assert engine.adu == -1
+    assert again
+
+
+def test_a_candidate_that_is_many_bytes_behind_must_catch_up_first() -> None:
+    engine = replica(FOLLOWER)
+    engine.on_tick(0)
+    value = b"\xc5\xff\xff" + bytes(65535)  # one command of 64 KiB
+    for slot in range(40):
+        engine.on_message(LEADER, CatchUpReply(LEADER, slot, 1, value, slot))
+    drain(engine)
+    assert engine.adu == 39
+    engine.on_message(THIRD, Prepare(THIRD, 0, 2002))
+    engine.on_message(THIRD, AskFollow(THIRD, 1, -1))
+    sent = drain(engine)
+    assert [(m.rnd, m.adu) for m in sent if isinstance(m, Reject)] == [(-1, 39)]
+    assert [m.granted for m in sent if isinstance(m, WouldFollow)] == [False]
+    engine.on_message(THIRD, Prepare(THIRD, 38, 2002))
+    assert [m for m in drain(engine) if isinstance(m, Promise)]
+
+
+def test_a_leader_that_finds_another_value_decided_in_an_open_slot_hands_its_commands_back() -> None:
+    engine = replica(LEADER, "lab")
+    engine.on_tick(0)
+    drain(engine)
+    engine.on_message(FOLLOWER, Promise(LEADER, FOLLOWER, engine.proposer.crnd, ()))
+    engine.on_propose(Batch(b"\x01", 1))
+    drain(engine)
+    engine.on_message(THIRD, CatchUpReply(THIRD, 0, 1, b"\x02", 0))
+    returned = engine.take_output().returned
+    assert [(r.batch.body, r.proposed) for r in returned] == [(b"\x01", True)]
+
+
+def test_a_leader_that_hears_votes_of_a_higher_round_stops_at_once() -> None:
+    engine = replica(LEADER, "lab")
+    engine.on_tick(0)
+    drain(engine)
+    engine.on_message(FOLLOWER, Promise(LEADER, FOLLOWER, engine.proposer.crnd, ()))
+    assert engine.role == "leader"
+    engine.on_message(THIRD, Learn(THIRD, 0, engine.proposer.crnd + 1, None))
+    assert engine.role == "follower"
