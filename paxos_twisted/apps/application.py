@@ -26,7 +26,7 @@ class Application(Protocol):
     """Everything that `op_name` may return."""
 
     def apply(self, op: Any, client: int) -> Any:
-        """Execute one operation of `client` and return its result."""
+        """Execute one operation of `client` and return its result, which is never None."""
         ...
 
     def tables(self) -> Iterable[Table[Any, Any]]:

@@ -50,6 +50,17 @@ def split_run(body: Run, count: int) -> list[bytes]:
     return [bytes(raw) for raw in _split.decode(array_of(body, count))]
 
 
+def is_run(body: Run, count: int) -> bool:
+    """Whether `body` holds exactly `count` commands (or at least things that msgpack can tell apart)."""
+    if count > len(body):
+        return False
+    try:
+        _split.decode(array_of(body, count))
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
 def cut_run(body: Run, count: int, at: int) -> tuple[Run, Run]:
     """Cut a run before its command number `at` (0 < at < count) and return both parts."""
     assert 0 < at < count

@@ -80,6 +80,7 @@ class Sessions:
 
     def store(self, slot: Slot, command: Command[Any], result: Any) -> None:
         """Remember the result of a command that was just applied in `slot`, for which `find` returned None."""
+        assert result is not None  # None would look like a command that was never applied
         client, ack = command.client, command.ack
         shard = self.table.writable(client)
         session = shard.get(client)

@@ -4,6 +4,8 @@ from collections.abc import Collection
 
 from paxos_twisted.types import NO_NODE, NO_SLOT, NodeId, Slot
 
+PATIENCE_GROWTH_MAX = 8
+
 
 class CatchUp:
     """Remembers how far the others are, and the question that is under way. Times are engine time in milliseconds."""
@@ -14,6 +16,7 @@ class CatchUp:
         """How far each peer said it was; never goes down."""
         self._progress = NO_SLOT
         self._progress_ms = 0
+        self._wait_ms = patience_ms  # doubles while a question is unanswered, so that answers do not pile up
         self._asked: NodeId = NO_NODE
 
     def note(self, node: NodeId, adu: Slot) -> None:
@@ -32,9 +35,11 @@ class CatchUp:
             self._progress = adu
             self._progress_ms = now_ms
             self._asked = NO_NODE
+            self._wait_ms = self.patience_ms
             return None
-        if now_ms - self._progress_ms < self.patience_ms:
+        if now_ms - self._progress_ms < self._wait_ms:
             return None
+        self._wait_ms = min(2 * self._wait_ms, PATIENCE_GROWTH_MAX * self.patience_ms)
         return self._ask(adu, now_ms, connected)
 
     def ask_again(self, adu: Slot, now_ms: int, connected: Collection[NodeId]) -> NodeId | None:
@@ -43,6 +48,7 @@ class CatchUp:
             return None  # the answer brought nothing; patience decides about the next question
         self._progress = adu
         self._progress_ms = now_ms
+        self._wait_ms = self.patience_ms
         return None if adu >= self.target else self._ask(adu, now_ms, connected, same=True)
 
     def _ask(self, adu: Slot, now_ms: int, connected: Collection[NodeId], same: bool = False) -> NodeId | None:

@@ -12,7 +12,9 @@ from paxos_twisted.core.command import cut_run
 from paxos_twisted.types import NO_NODE, NO_ROUND, NO_SLOT, NodeId, Round, Slot
 
 Count = Annotated[int, Meta(ge=1)]
-FromZero = Annotated[Slot, Meta(ge=0)]
+FromZero = Annotated[Slot, Meta(ge=0, le=2**60)]
+Reached = Annotated[Slot, Meta(ge=-1, le=2**60)]
+InRound = Annotated[Round, Meta(ge=-1, le=2**60)]
 
 
 class Prepare(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
@@ -21,14 +23,14 @@ class Prepare(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
     sender: NodeId
     slot: FromZero
     """The first slot after the highest consecutively decided one (adu + 1)."""
-    crnd: Round
+    crnd: InRound
 
 
 class Vote(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What an acceptor voted for in the slots `slot` … `slot + count - 1`, in round `vrnd`."""
 
     slot: FromZero
-    vrnd: Round
+    vrnd: InRound
     vval: bytes
     count: Count = 1
 
@@ -44,7 +46,7 @@ class Promise(msgspec.Struct, array_like=True, tag=2, frozen=True, gc=False):
 
     to: NodeId
     sender: NodeId
-    rnd: Round
+    rnd: InRound
     votes: tuple[Vote, ...]
     """Every slot >= Prepare.slot that the acceptor voted in, by increasing slot, decided ones too."""
     first: FromZero = 0
@@ -56,7 +58,7 @@ class Accept(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
 
     sender: NodeId
     slot: FromZero
-    rnd: Round
+    rnd: InRound
     values: bytes
     """Encoded commands, exactly as they arrived."""
     count: Count = 1
@@ -79,7 +81,7 @@ class Learn(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
 
     sender: NodeId
     slot: FromZero
-    rnd: Round
+    rnd: InRound
     values: bytes | None = None
     count: Count = 1
 
@@ -88,8 +90,8 @@ class Reject(msgspec.Struct, array_like=True, tag=5, frozen=True, gc=False):
     """A hint, never a vote: your round is too low (`rnd` is promised), or you are behind (`adu` is decided)."""
 
     sender: NodeId
-    rnd: Round
-    adu: Slot
+    rnd: InRound
+    adu: Reached
 
 
 class AskFollow(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
@@ -98,7 +100,7 @@ class AskFollow(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
     sender: NodeId
     campaign: int
     """Tells the answers of one campaign from those of another."""
-    adu: Slot
+    adu: Reached
 
 
 class WouldFollow(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=False):
@@ -109,8 +111,8 @@ class WouldFollow(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=False)
     granted: bool
     leader: NodeId
     """Whom I follow instead; NO_NODE if nobody."""
-    rnd: Round
-    adu: Slot
+    rnd: InRound
+    adu: Reached
 
 
 class HeartbeatRequest(msgspec.Struct, array_like=True, tag=8, frozen=True, gc=False):
@@ -119,10 +121,10 @@ class HeartbeatRequest(msgspec.Struct, array_like=True, tag=8, frozen=True, gc=F
     sender: NodeId
     stamp: int
     """Sender's engine time (ms), echoed in the reply."""
-    leading: Round
+    leading: InRound
     """The round in which the sender leads (phase 1 done), or NO_ROUND."""
-    adu: Slot
-    first: Slot
+    adu: Reached
+    first: Reached
     """First slot whose decision the sender can still tell from its log."""
     lag_ms: int
     """Disk progress: age of the sender's oldest unfinished write, 0 when all is written."""
@@ -133,8 +135,8 @@ class HeartbeatReply(msgspec.Struct, array_like=True, tag=9, frozen=True, gc=Fal
 
     sender: NodeId
     stamp: int
-    adu: Slot
-    first: Slot
+    adu: Reached
+    first: Reached
     lag_ms: int
 
 
@@ -152,14 +154,14 @@ class CatchUpReply(msgspec.Struct, array_like=True, tag=11, frozen=True, gc=Fals
     slot: FromZero
     count: Annotated[int, Meta(ge=0)]
     values: bytes
-    adu: Slot
+    adu: Reached
 
 
 class Resign(msgspec.Struct, array_like=True, tag=12, frozen=True, gc=False):
     """I led in `rnd` and no longer do; somebody else should, now."""
 
     sender: NodeId
-    rnd: Round
+    rnd: InRound
 
 
 Message = (

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from paxos_twisted.core.command import NOOP, cut_run, slice_run
+from paxos_twisted.core.command import NOOP, slice_run, split_run
 from paxos_twisted.core.engine import Batch
 from paxos_twisted.core.multipaxos.messages import Accept, Decision, Prepare, Promise, Vote
 from paxos_twisted.core.runs import RunMap
@@ -217,14 +217,21 @@ class Proposer:
                 break
             self._queue.popleft()
             if batch.count > room - slots:
-                head, tail = cut_run(batch.body, batch.count, room - slots)
-                self._queue.appendleft(Batch(tail, batch.count - (room - slots)))
-                batch = Batch(head, room - slots)
+                self._queue_in_parts(batch, room - slots)
+                batch = self._queue.popleft()
             bodies.append(batch.body)
             size += len(batch.body)
             slots += batch.count
         self._queued -= slots
         return Batch(bodies[0] if len(bodies) == 1 else b"".join(bodies), slots)
+
+    def _queue_in_parts(self, batch: Batch, first: int) -> None:
+        """Put a batch back as parts of `first`, alpha, alpha … commands: each then fits the window whole."""
+        commands = split_run(batch.body, batch.count)
+        starts = [0, *range(first, batch.count, self.alpha)]
+        stops = [*starts[1:], batch.count]
+        for start, stop in zip(reversed(starts), reversed(stops), strict=True):
+            self._queue.appendleft(Batch(b"".join(commands[start:stop]), stop - start))
 
     def depose(self) -> tuple[list[Batch], list[Batch]]:
         """Stop leading: forget phase 1, and hand back the commands (never proposed, proposed and open)."""
@@ -235,5 +242,6 @@ class Proposer:
         self._queued = 0
         self.open.clear()
         self._open_bytes = 0
+        self._next = self.adu + 1
         self.forget_phase1()
         return never, opened

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any, assert_never
 
+from paxos_twisted.core.command import is_run
 from paxos_twisted.core.detectors.failure import FailureDetector
 from paxos_twisted.core.detectors.monarchical import MonarchicalDetector
 from paxos_twisted.core.engine import Batch, DecidedRun, DiskState, LinkState, Output, Returned
@@ -407,6 +408,8 @@ class MultiPaxos:
             self._send((accept.sender,), Reject(self.node, acceptor.rnd, self.adu))
             return
         if accept.sender != self.node:
+            if not is_run(accept.values, accept.count):
+                return  # a damaged run must not be voted for: it would stop every node that applies it
             self._defer_to(accept.rnd)
             self._follow(accept.sender, accept.rnd)
         decisions = self.learner.handle_accept(accept) if stop > self.adu + 1 else None
@@ -477,7 +480,7 @@ class MultiPaxos:
         self._progress_ms = self.now_ms
         self._resend_ms = min(self._resend_ms * 2, self.settings.delay_ms)
         size = 0
-        for accept in self.proposer.open:
+        for accept in list(self.proposer.open):
             self._send(self.others, accept)
             self._on_accept(accept)
             size += len(accept.values)
@@ -488,14 +491,12 @@ class MultiPaxos:
 
     def _start_phase1(self) -> None:
         """Raise the round, promise it durably to ourselves, and only then ask the others."""
-        if self._disk is DiskState.FULL:
+        if self._disk is DiskState.FULL or self.acceptor.silent:  # an unreadable vote must be healed first
             return
         self.proposer.increase_crnd(max(self.acceptor.rnd, self.sticky.leader_rnd, self._round_hint))
         prepare = self.proposer.prepare()
         promise = self.acceptor.handle_prepare(prepare)
-        if promise is None:  # a vote of ours is unreadable: heal first
-            self.sticky.fail(self.now_ms, self.settings.delay_ms)
-            return
+        assert promise is not None
         self.role = CANDIDATE
         self._persist(Promised(prepare.crnd))
         self._out.events.append(Phase1Started(prepare.crnd, prepare.slot))
@@ -543,8 +544,10 @@ class MultiPaxos:
     def _on_promise(self, promise: Promise) -> None:
         if promise.to != self.node or self._phase1_deadline_ms is None:
             return
+        if not all(is_run(vote.vval, vote.count) for vote in promise.votes):
+            return
         accepts = self.proposer.handle_promise(promise)
-        if self.proposer.must_reach > self.adu:
+        if promise.first - 1 == self.proposer.must_reach > self.adu:
             self.catch_up.note(promise.sender, self.proposer.must_reach)
         if accepts is None:
             return
@@ -564,6 +567,7 @@ class MultiPaxos:
 
     def _phase1_failed(self, outcome: str) -> None:
         self._out.events.append(Phase1Ended(self.proposer.crnd, outcome, NO_SLOT, 0))
+        self._phase1_failures += 1
         self._end_phase1()
         self._return_commands("not-leader")
         self.sticky.fail(self.now_ms, self.settings.delay_ms)
@@ -574,7 +578,6 @@ class MultiPaxos:
     def _end_phase1(self) -> None:
         self.role = FOLLOWER
         self._phase1_deadline_ms = None
-        self._phase1_failures = min(self._phase1_failures + 1, 3)
         self.proposer.forget_phase1()
 
     def _on_reject(self, reject: Reject) -> None:
@@ -726,7 +729,7 @@ class MultiPaxos:
         heard = sum(self.failure_detector.silence_ms(node, self.now_ms) <= delay for node in self.members)
         if heard < self.quorum_size and self.monarch is None:
             self._step_down("quorum")
-        elif self._is_disk_slower_than_others():
+        elif self.monarch is None and self._is_disk_slower_than_others():
             self._electable_from_ms = self.now_ms + 4 * delay
             self._step_down("disk-slow")
         elif self.proposer.open and self.now_ms - self._progress_ms >= self._resend_ms:
@@ -771,6 +774,8 @@ class MultiPaxos:
     def _on_catch_up_reply(self, reply: CatchUpReply) -> None:
         self.catch_up.note(reply.sender, reply.adu)
         if self._disk is DiskState.FULL or not reply.count or reply.slot > self.adu + 1:
+            return
+        if not is_run(reply.values, reply.count):
             return
         decisions = self.learner.handle_decided(reply.slot, reply.count, reply.values)
         if decisions is not None:

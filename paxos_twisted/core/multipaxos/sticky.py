@@ -36,7 +36,7 @@ class Sticky:
         self.heard_ms = 0
         self.link_lost = False
         """The connection to the leader is lost: it does not count as working, but is not given up yet either."""
-        self._campaign = 0
+        self._campaign = rng.getrandbits(31)  # an answer to a campaign before a restart must not count
         self._granted: set[NodeId] = set()
         self._denied: set[NodeId] = set()
         self._failures = 0

@@ -83,3 +83,32 @@ def test_a_leader_that_hears_votes_of_a_higher_round_stops_at_once() -> None:
     assert engine.role == "leader"
     engine.on_message(THIRD, Learn(THIRD, 0, engine.proposer.crnd + 1, None))
     assert engine.role == "follower"
+
+
+def test_a_run_whose_bytes_do_not_hold_its_commands_is_not_voted_for() -> None:
+    engine = replica(FOLLOWER)
+    engine.on_tick(0)
+    drain(engine)
+    for values, count in ((b"\x01\x02", 3), (b"\x01\x02\x03", 2), (b"\xc1", 1), (b"", 1)):
+        engine.on_message(LEADER, Accept(LEADER, 0, 3003, values, count))
+        engine.on_message(LEADER, CatchUpReply(LEADER, 0, count, values, 9))
+        assert not [message for message in drain(engine) if isinstance(message, Learn)]
+    assert engine.adu == -1
+    engine.on_message(LEADER, Accept(LEADER, 0, 3003, b"\x01\x02", 2))
+    assert [m.count for m in drain(engine) if isinstance(m, Learn)] == [2]
+
+
+def test_a_long_batch_is_given_out_slot_by_slot_at_alpha_1_in_order() -> None:
+    engine = MultiPaxos(LEADER, [FOLLOWER, THIRD, LEADER], Settings(policy="lab", alpha=1), random.Random(1))
+    engine.on_tick(0)
+    drain(engine)
+    rnd = engine.proposer.crnd
+    engine.on_message(FOLLOWER, Promise(LEADER, FOLLOWER, rnd, ()))
+    engine.on_propose(Batch(bytes(range(100)), 100))
+    values = b""
+    for slot in range(100):
+        (accept,) = [m for m in drain(engine) if isinstance(m, Accept)]
+        assert (accept.slot, accept.count) == (slot, 1)
+        values += accept.values
+        engine.on_message(FOLLOWER, Learn(FOLLOWER, slot, rnd, None))
+    assert values == bytes(range(100))
