@@ -1,163 +1,195 @@
 """A closed-loop load generator that costs as little as Python allows: one process, epoll, requests encoded by hand.
 
-Each connection is one client session with a fixed number of requests outstanding; each answer releases the next
-request. Answers are counted and timed; their bodies are not decoded, beyond checking that they are answers.
+Each connection keeps a fixed number of requests outstanding; each answer releases the next request. Answers are counted
+and timed; their bodies are not decoded, beyond checking that they are answers. The loop is the same for every system
+that is measured; what differs is the `Session`, which knows the bytes.
 """
 
-import random
-import secrets
 import select
 import socket
-import struct
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
-import msgspec
+from benchmarks.sample import Sample
 
-from paxos_twisted.apps.bank import DEPOSIT, BankOp
-from paxos_twisted.core.command import Command
-from paxos_twisted.types import ClientId
-from paxos_twisted.wire.frames import frame
-from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello
-
-ANSWER_TAG = 2
 REQUEST_TIMEOUT_S = 30.0
+CONNECT_AT_ONCE = 32
+"""Fewer than the shortest queue of connections not yet accepted (ZooKeeper's holds 50)."""
+
+KEYS = 1001
+"""Accounts, or keys, over which the requests go round."""
 
 
 class LoadError(Exception):
-    """The node did not answer, or answered something else than an Answer."""
+    """The node did not answer, or answered something else than that it did what was asked."""
 
 
-class Sample(NamedTuple):
-    """One measurement."""
+class Moved(LoadError):
+    """The node names another one that can answer."""
 
-    commands: int
-    seconds: float
-    rtts_s: list[float]
-    """Of every request, in the order of the answers."""
-
-    @property
-    def throughput(self) -> float:
-        """Commands per second."""
-        return self.commands / self.seconds
-
-    def percentile_ms(self, percent: float) -> float:
-        """The nearest-rank percentile of the round-trip times, in milliseconds."""
-        ranked = sorted(self.rtts_s)
-        return ranked[min(int(len(ranked) * percent / 100), len(ranked) - 1)] * 1e3
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(f"the leader is at {address[0]}:{address[1]}")
+        self.address = address
 
 
-class _Session:
-    """One connection and its outstanding requests."""
+class Session(ABC):
+    """One connection and its outstanding requests. Made: dialled and introduced; after `greet`: of use."""
 
-    __slots__ = ("acked", "client", "rest", "sent_at", "seq", "socket")
+    __slots__ = ("owed", "socket")
 
-    def __init__(self, address: tuple[str, int], cluster: str) -> None:
-        self.client = secrets.randbits(62)  # unique for ever, whatever the seed
-        self.seq = 0
-        self.acked = 1
-        self.rest = b""
-        self.sent_at: dict[int, float] = {}
-        self.socket = socket.create_connection(address, timeout=REQUEST_TIMEOUT_S)
+    def __init__(self, address: tuple[str, int], timeout_s: float) -> None:
+        self.socket = socket.create_connection(address, timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        hello = ClientHello(PROTOCOL_VERSION, cluster, "bank", self.client)
-        self.socket.sendall(frame(msgspec.msgpack.encode(hello)))
-        greeting = msgspec.msgpack.decode(self._read_frame())
-        if greeting[0] != 101:
-            raise LoadError(f"the node rejects the handshake: {greeting}")
+        self.owed = b""
+        """What the protocol wants said besides requests; `run_load` sends and clears it."""
 
-    def _read_frame(self) -> bytes:
-        data = b""
-        while len(data) < 4 or len(data) < 4 + struct.unpack_from(">I", data)[0]:
-            chunk = self.socket.recv(65536)
-            if not chunk:
-                raise LoadError("the node closed the connection during the handshake")
-            data += chunk
-        return data[4:]
+    def greet(self) -> None:
+        """Wait until the node has taken the introduction.
 
-    def requests(self, count: int, now: float, account: int) -> bytes:
-        """The next `count` requests."""
-        parts: list[bytes] = []
-        for _ in range(count):
-            self.seq += 1
-            self.sent_at[self.seq] = now
-            low = next(iter(self.sent_at))
-            op = BankOp(DEPOSIT, account, 1)
-            parts.append(frame(_encode(Command(ClientId(self.client), 0, self.seq, low, op))))
-        return b"".join(parts)
+        Raises:
+            LoadError: it has not.
+            OSError: the connection failed, or it took longer than the timeout.
+        """
+
+    @abstractmethod
+    def requests(self, count: int, now: float) -> bytes:
+        """The next `count` requests, sent at `now`."""
+
+    @abstractmethod
+    def take(self, data: bytes, now: float, rtts: list[float]) -> int:
+        """Take what has arrived; add the round-trip time of each answer to `rtts`; return how many there were.
+
+        Raises:
+            LoadError: an answer says that the request was not done.
+        """
+
+    def farewell(self) -> bytes:
+        """What is to be said before the connection is closed."""
+        return b""
+
+    def close(self) -> None:
+        """Close the connection without a word."""
+        self.socket.close()
+
+    def receive(self) -> bytes:
+        """Some bytes, at least one. For handshakes.
+
+        Raises:
+            LoadError: the node has closed the connection.
+            OSError: the connection failed.
+        """
+        data = self.socket.recv(65536)
+        if not data:
+            raise LoadError("the node closed the connection")
+        return data
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
+Dial = Callable[[], Session]
+
+
+def connect(dial: Dial, count: int) -> list[Session]:
+    """Open connections, some at once so that handshakes which cost a decision do not take one after the other.
+
+    Raises:
+        LoadError, OSError: one could not be opened.
+    """
+    sessions: list[Session] = []
+    while len(sessions) < count:
+        fresh = [dial() for _ in range(min(CONNECT_AT_ONCE, count - len(sessions)))]
+        for session in fresh:
+            session.greet()
+        sessions += fresh
+    return sessions
+
+
+def disconnect(sessions: Sequence[Session]) -> None:
+    """Say farewell where the protocol has one, wait until it is heard, and close."""
+    for session in sessions:
+        session.socket.settimeout(1.0)
+        words = session.farewell()
+        try:
+            if words:
+                session.socket.sendall(words)
+                while session.socket.recv(65536):
+                    pass
+        except OSError:
+            pass  # a node that does not hear us notices that we are gone
+        session.close()
 
 
 def run_load(
-    address: tuple[str, int],
-    cluster: str,
+    dial: Dial,
     connections: int,
     outstanding: int,
     seconds: float,
-    seed: int = 1,
     at_start: Callable[[], None] | None = None,
     at_end: Callable[[], None] | None = None,
 ) -> Sample:
     """Load one node (the leader) for about `seconds`; returns when every request is answered.
 
+    Args:
+        dial: opens a connection to it.
+        at_start: called when all connections stand, just before the first request.
+        at_end: called after the last answer, before the connections are closed.
+
     Raises:
-        LoadError: a request was not answered with an Answer in time.
+        LoadError: a request was not answered in time, or not with success.
+        OSError: a connection failed.
     """
-    rng = random.Random(seed)
-    sessions = [_Session(address, cluster) for _ in range(connections)]
+    sessions = connect(dial, connections)
+    try:
+        if at_start is not None:
+            at_start()
+        sample = _run(sessions, outstanding, seconds)
+        if at_end is not None:
+            at_end()
+    finally:
+        disconnect(sessions)
+    return sample
+
+
+def _run(sessions: Sequence[Session], outstanding: int, seconds: float) -> Sample:
     by_fd = {session.socket.fileno(): session for session in sessions}
-    poll = select.epoll()
-    for fd, session in by_fd.items():
-        session.socket.setblocking(False)
-        poll.register(fd, select.EPOLLIN)
     rtts: list[float] = []
-    if at_start is not None:
-        at_start()
-    start = time.perf_counter()
-    deadline = start + seconds
-    for session in sessions:
-        session.socket.send(session.requests(outstanding, start, rng.randrange(1001)))
-    open_requests = connections * outstanding
-    while open_requests:
-        events = poll.poll(REQUEST_TIMEOUT_S)
-        if not events:
-            raise LoadError(f"no answer for {REQUEST_TIMEOUT_S:g} s, {open_requests} requests are open")
-        now = time.perf_counter()
-        for fd, _ in events:
-            session = by_fd[fd]
-            answered = _take_answers(session, now, rtts)
-            open_requests -= answered
-            if now < deadline and answered:
-                data = session.requests(answered, now, session.seq % 1001)
-                open_requests += answered
-                session.socket.setblocking(True)
-                session.socket.sendall(data)
-                session.socket.setblocking(False)
-    elapsed = time.perf_counter() - start
-    if at_end is not None:
-        at_end()
-    for session in sessions:
-        session.socket.close()
-    return Sample(len(rtts), elapsed, rtts)
+    open_requests = len(sessions) * outstanding
+    with select.epoll() as poll:
+        for fd, session in by_fd.items():
+            session.socket.setblocking(False)
+            poll.register(fd, select.EPOLLIN)
+        start = time.perf_counter()
+        deadline = start + seconds
+        for session in sessions:
+            _send(session.socket, session.requests(outstanding, time.perf_counter()))
+        while open_requests:
+            events = poll.poll(REQUEST_TIMEOUT_S)
+            if not events:
+                raise LoadError(f"no answer for {REQUEST_TIMEOUT_S:g} s, {open_requests} requests are open")
+            now = time.perf_counter()
+            for fd, _ in events:
+                session = by_fd[fd]
+                chunk = session.socket.recv(262144)
+                if not chunk:
+                    raise LoadError(f"the node closed a connection, {open_requests} requests are open")
+                answered = session.take(chunk, now, rtts)
+                data = session.owed
+                if data:
+                    session.owed = b""
+                open_requests -= answered
+                if now < deadline and answered:
+                    data += session.requests(answered, now)
+                    open_requests += answered
+                if data:
+                    _send(session.socket, data)
+        return Sample(len(rtts), time.perf_counter() - start, rtts)
 
 
-def _take_answers(session: _Session, now: float, rtts: list[float]) -> int:
-    data = session.rest + session.socket.recv(262144)
-    start, end, answered = 0, len(data), 0
-    while end - start >= 4:
-        (length,) = struct.unpack_from(">I", data, start)
-        stop = start + 4 + length
-        if stop > end:
-            break
-        reply = _decode(data[start + 4 : stop])
-        if reply[0] != ANSWER_TAG:
-            raise LoadError(f"expected an answer, got {reply}")
-        rtts.append(now - session.sent_at.pop(reply[2]))
-        answered += 1
-        start = stop
-    session.rest = data[start:]
-    return answered
+def _send(to: socket.socket, data: bytes) -> None:
+    try:
+        sent = to.send(data)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        to.settimeout(REQUEST_TIMEOUT_S)
+        to.sendall(data[sent:])
+        to.setblocking(False)

@@ -238,7 +238,7 @@ def _run_bench(settings: Settings, **given: Any) -> None:
     async def run(reactor: Any) -> int:
         pools = [pool_of(reactor) for _ in range(1 if given["share"] else plan.clients)]
         bench = Bench(reactor, pools, plan, history=history, marks=marks)
-        interrupted = _stop_on_sigint(reactor, bench)
+        interrupted = _stop_on_signal(reactor, bench)
         # Connect first, so that no round-trip time includes a dial. A cluster that is not there shows in the outcomes.
         opening = DeferredList([pool.connect() for pool in pools], consumeErrors=True)
         await opening.addTimeout(OPENING_S, reactor)
@@ -266,8 +266,9 @@ def _open_history(path: Path | None) -> HistoryWriter | None:
     return HistoryWriter(file)
 
 
-def _stop_on_sigint(reactor: Any, bench: Bench) -> list[int]:
-    """Ctrl-C ends the bench early, with its report. Returns a list that is not empty once that has happened."""
+def _stop_on_signal(reactor: Any, bench: Bench) -> list[int]:
+    """Ctrl-C or SIGTERM ends the bench early, with its report. Returns a list that is not empty once that has
+    happened."""
     seen: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
@@ -277,6 +278,7 @@ def _stop_on_sigint(reactor: Any, bench: Bench) -> list[int]:
         reactor.callFromThread(bench.stop)
 
     signal.signal(signal.SIGINT, stop)
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, stop)  # Twisted sets this one when it starts
     return seen
 
 
@@ -346,13 +348,23 @@ def _pool_maker(settings: Settings) -> Callable[[Any], Pool]:
 def _react(run: Callable[[Any], Coroutine[Any, Any, int]]) -> None:
     """Run the global reactor until `run` is done, and exit with its result."""
 
+    codes: list[int] = []
+
     async def main_task(reactor: Any) -> None:
-        raise SystemExit(await run(reactor))
+        codes.append(await run(reactor))
+        raise SystemExit(codes[0])
 
     def start(reactor: Any) -> "Deferred[None]":
         return Deferred.fromCoroutine(main_task(reactor))
 
-    task.react(start)
+    try:
+        task.react(start)
+    except SystemExit as end:
+        if codes or end.code:
+            raise
+        # A signal stopped the reactor before we were done. Exit code 0 would claim success.
+        click.echo("interrupted: what was under way may or may not have been done", err=True)
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _color(stream: IO[str]) -> bool:

@@ -152,8 +152,7 @@ class Bench:
             self._send_due()
             return
         for client in self.clients:
-            for _ in range(min(self.plan.outstanding, self.plan.requests)):
-                client.submit()
+            self._fill(client)
 
     def stop(self) -> None:
         """Send no more. What is unanswered stays out of the report, as unanswered."""
@@ -183,7 +182,13 @@ class Bench:
             return
         if self.ended == self.total:
             self.stop()
-        elif self.plan.rate is None and client.sent < self.plan.requests:
+        elif self.plan.rate is None:
+            self._fill(client)
+
+    def _fill(self, client: BenchClient) -> None:
+        """Closed loop: keep the planned number of requests under way, unless an old one holds the window up."""
+        session = client.session
+        while client.sent < self.plan.requests and session.outstanding < self.plan.outstanding and not session.is_full:
             client.submit()
 
     def _send_due(self) -> None:

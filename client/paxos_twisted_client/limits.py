@@ -13,9 +13,6 @@ ADDRESSES_MAX: Final = 4 * NODES_MAX
 OUTSTANDING_MAX: Final = SESSION_WINDOW
 """Unanswered requests of one session. `Session.submit` raises beyond it."""
 
-REPLY_BUFFER_BYTES: Final = 64 * 1024
-"""Bytes that wait for a node that does not read. The transport pauses us there, and sessions keep their requests."""
-
 MOVES_KEPT: Final = 10_000
 """Moves from one node to another that a pool remembers for its report. The oldest are forgotten; counts stay."""
 

@@ -27,6 +27,9 @@ BENCH_S: Final = 120.0
 """The bench takes seconds; a busy machine gets this long."""
 
 QUIET_S: Final = 20.0
+LINKED_S: Final = 3.0
+"""For the table at the end, so that it shows no link that is only about to be made."""
+
 HISTORY: Final = "history.jsonl"
 
 
@@ -158,7 +161,7 @@ def _play(cluster: LocalCluster, plan: Plan, stage: Stage, result: Result) -> No
         result.leader = cluster.leader()
         took = time.monotonic() - before
     stage.done(f"{count} nodes, each a process with its own disk", f"ready after {took:.1f} s")
-    stage.nodes("demo", cluster.statuses())
+    stage.nodes("demo", _until_linked(cluster))
     _bench(cluster, plan, stage, result)
     survivors = {node: cluster.apis[node] for node in cluster.members if cluster.state(node) == RUNNING}
     with stage.doing("Comparing the survivors, checking what the clients were told ..."):
@@ -208,6 +211,21 @@ def _measure(cluster: LocalCluster, result: Result, history: Path, kill_ns: int)
     answers = answer_times(history)
     result.first_answer_ms = first_answer_ms(answers, kill_ns)
     result.timeline = make_timeline(answers, kill_ns, result.first_answer_ms or 0.0)
+
+
+def _until_linked(cluster: LocalCluster) -> Statuses:
+    """The nodes once all have found the returned one again (they dial it at least once a second), or soon after."""
+    deadline = time.monotonic() + LINKED_S
+    while True:
+        statuses = cluster.statuses()
+        known = [status for status in statuses.values() if isinstance(status, NodeStatus)]
+        if all(_is_fine(status) for status in known) or time.monotonic() > deadline:
+            return statuses
+        time.sleep(0.05)
+
+
+def _is_fine(status: NodeStatus) -> bool:
+    return all(peer.up and not peer.suspected for peer in status.peers.values())
 
 
 def answer_times(history: Path) -> list[int]:
@@ -265,7 +283,7 @@ def _slot_checks(plan: Plan, statuses: Statuses, result: Result) -> list[Check]:
     adds_up = slots == {result.commands + result.noops + result.duplicates}
     text = f"{result.slots:,} = {result.commands:,} commands + {result.noops:,} no-ops + {result.duplicates:,} repeats"
     if result.slots > total and adds_up:
-        text += " without effect (the change of leader took those slots)"
+        text += " without effect, left by the change of leader"
     return [exact, Check("every slot is accounted for", Verdict.OK if adds_up else Verdict.VIOLATION, text)]
 
 
@@ -289,6 +307,7 @@ def _rejoin(cluster: LocalCluster, stage: Stage, result: Result) -> None:
         statuses, _ = wait_until_quiet(cluster.apis, QUIET_S)
         result.rejoin_s = time.monotonic() - before
         result.checks_after = judge(statuses)
+        statuses = _until_linked(cluster)
     stage.done(f"Node {node} is started again, from its own disk", f"caught up after {result.rejoin_s:.1f} s")
     stage.nodes("demo", statuses)
     stage.checked(f"After node {node} has come back", result.checks_after)

@@ -70,8 +70,8 @@ class Screen:
             ("Paxos-Twisted", "bold"),
             "  a bank that survives the death of its leader\n",
             (
-                f"{2 * plan.f + 1} replicas agree on every transaction with Multi-Paxos; any {plan.f} of them may die "
-                "at any moment.",
+                f"{2 * plan.f + 1} replicas agree on every transaction with Multi-Paxos; any "
+                f"{'one' if plan.f == 1 else plan.f} of them may die at any moment.",
                 "dim",
             ),
         )
@@ -181,16 +181,14 @@ def timeline_lines(timeline: Timeline, first_answer_ms: float | None) -> list[Te
     for row in bars(timeline.counts, ROWS):
         line = Text(row, "cyan")
         lines.append(line)
-    base = Text("─" * len(timeline.counts), "dim")
-    if gap:
-        base.stylize("bold red", gap.start, gap.stop)
-        base.stylize("bold red", timeline.event, gap.stop)
-    lines.append(base)
-    marks = Text(" " * timeline.event)
-    marks.append("▲ kill -9", "bold red")
+    lines.append(
+        Text.assemble(
+            ("─" * gap.start, "dim"), ("━" * len(gap), "bold red"), ("─" * (len(timeline.counts) - gap.stop), "dim")
+        )
+    )
+    kill = "kill -9 ▲"
+    marks = Text(kill.rjust(timeline.event + 1), "bold red")
     if first_answer_ms is not None and gap and gap.stop < len(timeline.counts):
-        label = f"▲ +{first_answer_ms:.0f} ms"
-        marks.append(" " * max(2, gap.stop - len(marks.plain)))
-        marks.append(label, "bold green")
+        marks.append(" " * (gap.stop - len(marks.plain)) + f"▲ +{first_answer_ms:.0f} ms", "bold green")
     lines += [marks, Text()]
     return lines

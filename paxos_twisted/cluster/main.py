@@ -1,64 +1,29 @@
 """`paxoscluster`: a whole cluster on this machine, to play with, to show, and to torture."""
 
-import json
-import secrets
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 import click
-import msgspec
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
 from paxos_twisted import __version__
-from paxos_twisted.cluster.demo import Plan, run_demo
-from paxos_twisted.cluster.demo_screens import WIDTH, Screen, Silent
-from paxos_twisted.cluster.local import CONFIG, GONE, ClusterError, LocalCluster
-from paxos_twisted.ctl.agreement import Verdict
-from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATION, fail
+from paxos_twisted.cluster.command_line import directory_option, f_option
+from paxos_twisted.cluster.local import CONFIG, FROZEN, GONE, ClusterError, LocalCluster
+from paxos_twisted.cluster.shows import demo, failover, soak
+from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, fail
 from paxos_twisted.ctl.screens import cluster_screen
-from paxos_twisted.limits import NODES_MAX
 from paxos_twisted.node.config import ConfigError
 from paxos_twisted.types import NodeId
-
-DIRECTORY: Final = "clusters/local"
-"""Where a cluster lives unless --dir says otherwise."""
 
 BASE_PORT: Final = 7100
 """Ports that people remember, if they are free."""
 
 REFRESH_S: Final = 0.25
-
-EXIT_OF_VERDICT: Final = {Verdict.OK: EXIT_OK, Verdict.VIOLATION: EXIT_VIOLATION, Verdict.UNKNOWN: EXIT_UNKNOWN}
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def directory_option(function: Function) -> Function:
-    """Add --dir."""
-    return click.option(
-        "--dir",
-        "directory",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DIRECTORY,
-        envvar="PAXOS_CLUSTER_DIR",
-        show_default=True,
-        show_envvar=True,
-        help="Where the cluster lives.",
-    )(function)
-
-
-def f_option(function: Function) -> Function:
-    """Add -f."""
-    most = (NODES_MAX - 1) // 2
-    return click.option(
-        "-f", "f", type=click.IntRange(1, most), default=1, show_default=True, help="Nodes that may fail, of 2f+1."
-    )(function)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
@@ -72,6 +37,10 @@ def cli() -> None:
       paxoscluster kill leader            ... and break it, from another terminal
       bankclient --config clusters/local/cluster.yml
     """
+
+
+for command in (demo, soak, failover):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -102,6 +71,7 @@ def up(f: int, directory: Path, profile: str, detach: bool) -> None:
     cluster.start()
     if detach:
         cluster.wait_ready()
+        cluster.leader()
         console.print(cluster_screen(cluster.config.shared.cluster, cluster.statuses()))
         console.print(_hints(directory, "paxoscluster down stops it"))
         return
@@ -142,6 +112,7 @@ def _run(cluster: LocalCluster, directory: Path, console: Console) -> None:
     try:
         if not console.is_terminal:
             cluster.wait_ready()
+            cluster.leader()
             console.print(cluster_screen(name, cluster.statuses()))
             console.print(hints)
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -149,7 +120,7 @@ def _run(cluster: LocalCluster, directory: Path, console: Console) -> None:
                 cluster.start_wanted()
                 if console.is_terminal:
                     screen = cluster_screen(name, cluster.statuses(), _states(cluster))
-                    live.update(_with(screen, hints), refresh=True)
+                    live.update(Group(screen, hints), refresh=True)
                 time.sleep(REFRESH_S)
     except _Stopped:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -157,12 +128,6 @@ def _run(cluster: LocalCluster, directory: Path, console: Console) -> None:
         console.print(Text("stopping ...", "dim"))
         late = cluster.stop(*cluster.members)
         console.print(Text(f"killed: nodes {_listed(late)}" if late else "all nodes have stopped", "dim"))
-
-
-def _with(screen: Any, hints: Text) -> Any:
-    from rich.console import Group  # noqa: PLC0415 - only here
-
-    return Group(screen, hints)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -197,7 +162,8 @@ def freeze(nodes: tuple[str, ...], directory: Path) -> None:
 def thaw(nodes: tuple[str, ...], directory: Path) -> None:
     """SIGCONT: let frozen nodes (all, if none is named) go on."""
     cluster = LocalCluster(directory)
-    _said("thawed", cluster.thaw(*_meant(cluster, nodes or ("all",))))
+    frozen = [node for node in _meant(cluster, nodes or ("all",)) if cluster.state(node) == FROZEN]
+    _said("thawed", cluster.thaw(*frozen))
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -230,61 +196,14 @@ def down(directory: Path) -> None:
     """Stop all nodes of a detached cluster, and nothing else. Their data stays."""
     cluster = LocalCluster(directory)
     hit = cluster.alive()
+    if not hit:
+        click.echo("no node runs")
+        return
     late = cluster.stop(*cluster.members)
-    _said("stopped", [node for node in hit if node not in late])
+    if len(late) < len(hit):
+        _said("stopped", [node for node in hit if node not in late])
     if late:
         _said("killed, because they did not stop:", late)
-
-
-# Shows.
-
-
-@cli.command(epilog=EXIT_CODES)
-@f_option
-@click.option("--clients", type=click.IntRange(1, 64), default=3, show_default=True)
-@click.option("-n", "--requests", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Per client.")
-@click.option("--kill-at", type=click.IntRange(1), help="Kill the leader at this answer; else in the middle.")
-@click.option("--seed", type=int, envvar="PAXOS_SEED", help="Same seed, same transactions; else a random one.")
-@click.option("--profile", type=click.Choice(["default", "lab"]), default="default", show_default=True)
-@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
-@click.option("--keep", is_flag=True, help="Keep logs, history and data also when all is well.")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Save what is shown as a picture.")
-@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def demo(
-    f: int,
-    clients: int,
-    requests: int,
-    kill_at: int | None,
-    seed: int | None,
-    profile: str,
-    directory: Path | None,
-    keep: bool,
-    svg: Path | None,
-    output: str,
-) -> None:
-    """Watch a leader die: three nodes, a bench, kill -9 in the middle, and the proof that nothing was lost."""
-    if kill_at is not None and kill_at > clients * requests:
-        raise click.UsageError(f"--kill-at: there are only {clients * requests} transactions")
-    plan = Plan(
-        f=f,
-        clients=clients,
-        requests=requests,
-        kill_at=kill_at or max(1, clients * requests // 2),
-        seed=seed if seed is not None else secrets.randbelow(2**31),
-        profile=profile,
-    )
-    keep = keep or directory is not None
-    if output == "json":
-        result = run_demo(plan, Silent(), directory=directory, keep=keep)
-        report = msgspec.to_builtins(result) | {"verdict": result.verdict.value}
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        console = Console(highlight=False, record=svg is not None, width=WIDTH if svg is not None else None)
-        result = run_demo(plan, Screen(console, Console(stderr=True)), directory=directory, keep=keep)
-        if svg is not None:
-            svg.parent.mkdir(parents=True, exist_ok=True)
-            console.save_svg(str(svg), title="make demo", clear=False)
-    raise SystemExit(EXIT_OF_VERDICT[result.verdict])
 
 
 # Inside.
@@ -312,7 +231,7 @@ def _states(cluster: LocalCluster) -> dict[NodeId, str]:
 
 def _said(what: str, nodes: list[NodeId]) -> None:
     if not nodes:
-        fail(f"no node was {what}: none of them runs", EXIT_FAILED)
+        fail(f"no node was {what}", EXIT_FAILED)
     click.echo(f"{what}: node{'s' * (len(nodes) > 1)} {_listed(nodes)}")
 
 
@@ -321,6 +240,4 @@ def _listed(nodes: list[NodeId]) -> str:
 
 
 def _hints(directory: Path, last: str) -> Text:
-    text = Text(style="dim")
-    text.append(f" bankclient --config {directory / CONFIG}   ·   paxoscluster kill leader   ·   {last}")
-    return text
+    return Text(f" bankclient --config {directory / CONFIG}\n paxoscluster kill leader\n {last}", "dim")

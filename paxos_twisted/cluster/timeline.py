@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-BUCKETS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+BUCKETS_MS: Final = (5, 10, 20, 50, 100, 200, 500, 1000)
 
 _SAMPLE = re.compile(r'^(\w+)(?:\{phase="(\w+)"\})? (\S+)$', re.MULTILINE)
 

@@ -70,6 +70,13 @@ class Healed(msgspec.Struct, frozen=True, tag=True):
     slot: Slot
 
 
+class StateDiverged(msgspec.Struct, frozen=True, tag=True):
+    """After the same slot, `node` has another state than this node: one of the two is wrong. Must never happen."""
+
+    node: NodeId
+    slot: Slot
+
+
 Event = (
     LeaderChanged
     | Suspected
@@ -80,4 +87,5 @@ Event = (
     | FillEnded
     | SteppedDown
     | Healed
+    | StateDiverged
 )

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from paxos_twisted.limits import SNAPSHOT_PIECE_BYTES_MAX
-from paxos_twisted.types import NodeId, Slot
+from paxos_twisted.types import NO_SLOT, NodeId, Slot
 
 RETRY_MS = 500
 """A piece that did not come by then is asked for again."""
@@ -52,10 +52,15 @@ class SnapshotData(msgspec.Struct, array_like=True, tag=202, frozen=True, gc=Fal
 
 
 class Progress(msgspec.Struct, array_like=True, tag=203, frozen=True, gc=False):
-    """My log is durable up to record number `last`: I may never come back with less."""
+    """My log is durable up to record number `last`: I may never come back with less.
+
+    And, when nothing was decided for a while: after `slot` my state has this digest.
+    """
 
     sender: NodeId
     last: int
+    slot: Slot = NO_SLOT
+    digest: Annotated[str, Meta(max_length=128)] = ""
 
 
 TransferMessage = SnapshotOffer | SnapshotRequest | SnapshotData | Progress

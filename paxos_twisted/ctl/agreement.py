@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from paxos_twisted.ctl.node_api import NodeApi, NodeError, NodeStatus, all_statuses
-from paxos_twisted.types import NodeId
+from paxos_twisted.types import NO_NODE, NodeId
 
 QUIET_POLL_S: Final = 0.02
 """Between two looks at the nodes."""
@@ -49,9 +49,9 @@ def verdict_of(checks: list[Check]) -> Verdict:
 
 
 def is_quiet(before: Statuses, now: Statuses) -> bool:
-    """Whether all nodes have applied the same slots, have told the hash of just that state, and did not move between
-    two looks."""
-    slots = set()
+    """Whether all nodes follow one leader, have applied the same slots, have told the hash of just that state, and did
+    not move between two looks."""
+    slots, leaders = set(), set()
     for node, status in now.items():
         earlier = before.get(node)
         if not (isinstance(status, NodeStatus) and isinstance(earlier, NodeStatus)):
@@ -59,7 +59,8 @@ def is_quiet(before: Statuses, now: Statuses) -> bool:
         if not status.adu == status.applied == status.state_hash.slot == earlier.applied:
             return False
         slots.add(status.applied)
-    return len(slots) == 1
+        leaders.add(status.leader)
+    return len(slots) == 1 and len(leaders) == 1 and NO_NODE not in leaders
 
 
 def wait_until_quiet(

@@ -86,6 +86,7 @@ def make(f: int, cluster: str, profile: str, base_port: int, host: str, data: st
         return
     secret_file = out.parent / "secret"
     try:
+        (out.parent / data).mkdir(parents=True, exist_ok=True)
         with out.open("x", encoding="utf-8") as file:
             file.write(text("secret"))
         if not secret_file.exists():
@@ -105,7 +106,7 @@ def make(f: int, cluster: str, profile: str, base_port: int, host: str, data: st
 @options
 @click.pass_obj
 def init(settings: Settings, /, node_id: int, data_dir: Path | None, **given: Any) -> None:
-    """Make the data directory of a node that has never run.
+    """Make the data directory of a new node.
 
     Do this once in the life of a node. A node whose data was lost has forgotten what it promised: under its old id it
     must not come back.

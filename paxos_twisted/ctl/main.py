@@ -10,7 +10,7 @@ from rich.text import Text
 
 from paxos_twisted import __version__
 from paxos_twisted.check.command import check_history_command
-from paxos_twisted.ctl.agreement import Verdict, judge, verdict_of, wait_until_quiet
+from paxos_twisted.ctl.agreement import Statuses, Verdict, judge, verdict_of, wait_until_quiet
 from paxos_twisted.ctl.command_line import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -65,7 +65,10 @@ cli.add_command(init)
 @options
 @click.pass_obj
 def status(settings: Settings, /, watch: bool, interval: float, **given: Any) -> None:
-    """Show all nodes: role, round, how far they are, peers, disk, state hash."""
+    """Show all nodes.
+
+    Role, round, how many slots are decided, peers and the longest round trip, disk, sessions, state hash.
+    """
     config = settings.take(**given).config()
     apis = settings.apis(config)
     name = config.shared.cluster
@@ -142,12 +145,15 @@ def _until_another_leads(
 @options
 @click.pass_obj
 def snapshot(settings: Settings, /, node: str, wait: float, **given: Any) -> None:
-    """Let NODE (an id, or all) take a snapshot now, and wait until it is on disk."""
+    """Let nodes take a snapshot now.
+
+    NODE is an id, or all. Waits until it is on disk.
+    """
     config = settings.take(**given).config()
     apis = settings.apis(config)
 
     def take(api: NodeApi) -> int:
-        asked = api.order("snapshot", {})["snapshot_after"]
+        asked = _number(api.order("snapshot", {}), "slot")
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline:
             newest = api.status().snapshot
@@ -167,9 +173,9 @@ def snapshot(settings: Settings, /, node: str, wait: float, **given: Any) -> Non
 @options
 @click.pass_obj
 def verify(settings: Settings, /, wait: float, **given: Any) -> None:
-    """Check that all nodes agree: same slots, same state hash, and every slot accounted for.
+    """Check that all nodes agree.
 
-    Waits until nothing is under way; a cluster that clients keep busy cannot be compared (exit code 4).
+    Same slots, same state hash, every slot accounted for. Waits until nothing is under way; a cluster that clients keep busy cannot be compared (exit code 4).
     """
     config = settings.take(**given).config()
     statuses, quiet = wait_until_quiet(settings.apis(config), wait)
@@ -187,10 +193,16 @@ def verify(settings: Settings, /, wait: float, **given: Any) -> None:
         words = {
             Verdict.OK: "all nodes agree",
             Verdict.VIOLATION: "the nodes do NOT agree",
-            Verdict.UNKNOWN: f"cannot be told: the cluster was not quiet within {wait:g} s",
+            Verdict.UNKNOWN: "cannot be told: " + _why_unknown(statuses, wait),
         }
         console.print(Text.assemble("\n", (f"{mark} {words[verdict]}", f"bold {style}")))
     raise SystemExit(EXIT_OF_VERDICT[verdict])
+
+
+def _why_unknown(statuses: Statuses, wait: float) -> str:
+    if any(isinstance(seen, NodeError) for seen in statuses.values()):
+        return "not all nodes answer"
+    return f"the cluster was not quiet within {wait:g} s"
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -201,7 +213,9 @@ def verify(settings: Settings, /, wait: float, **given: Any) -> None:
 @options
 @click.pass_obj
 def fault(settings: Settings, /, node: str, action: str, rules: tuple[str, ...], seed: int, **given: Any) -> None:
-    """Let messages of NODE (an id, or all) be lost, late, doubled, reordered. Off by default.
+    """Let messages be lost or late.
+
+    Or doubled, or reordered; those of NODE (an id, or all). Off by default.
 
     \b
       paxosctl fault all set "*->* delay=20ms jitter=5ms"
@@ -229,7 +243,10 @@ def fault(settings: Settings, /, node: str, action: str, rules: tuple[str, ...],
 @options
 @click.pass_obj
 def metrics(settings: Settings, /, node: str, match: str, **given: Any) -> None:
-    """Print the metrics of NODE, as Prometheus reads them."""
+    """Print the metrics of a node.
+
+    NODE is its id. As Prometheus reads them.
+    """
     config = settings.take(**given).config()
     if node == "all":
         raise click.UsageError("metrics are those of one node")
@@ -248,9 +265,16 @@ def _rules(rules: list[str]) -> str:
     return "; ".join(rules) if rules else "no message faults"
 
 
-def _set_rules(answer: dict[str, int]) -> str:
-    count = answer.get("rules", 0)
-    return f"{count} rule{'s' * (count != 1)} with seed {answer.get('seed', 0)}" if count else "no message faults"
+def _set_rules(answer: Any) -> str:
+    rules = answer.get("rules") if isinstance(answer, dict) else None
+    return f"{'; '.join(rules)} (seed {answer.get('seed')})" if rules else "no message faults"
+
+
+def _number(answer: Any, key: str) -> int:
+    value = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(value, int):
+        raise NodeError(f"the node's answer has no {key}: {answer!r}")
+    return value
 
 
 def _by_id(statuses: Any) -> dict[str, NodeStatus | NodeError]:

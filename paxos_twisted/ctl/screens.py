@@ -106,9 +106,9 @@ def _node_row(status: NodeStatus, highest: int, is_odd: bool) -> list[Text]:
         "leader": Text("★ leader", "bold green"),
         "candidate": Text("◌ candidate", "yellow"),
         "follower": Text("  follower"),
-    }.get(status.role, Text(f"  {status.role}", "yellow"))
-    if not status.ready and status.role != "starting":
-        role.append(" (not ready)", "yellow")
+    }.get(status.role, Text(f"◌ {status.role}", "yellow"))
+    if not status.ready and status.role != "leader":
+        role = Text(f"◌ {status.role}", "yellow")  # it knows no leader, or lacks slots
     disk_style = "" if status.disk.state == "good" else "bold red"
     disk = size(status.disk.bytes) if status.disk.state == "good" else status.disk.state
     digest = status.state_hash.digest[:HASH_DIGITS] or "-"

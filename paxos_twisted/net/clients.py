@@ -223,12 +223,9 @@ class ClientStream:
     def release(self) -> None:
         """Take the requests that were held."""
         held, self._held = self._held, []
-        for index, frames in enumerate(held):
-            if self._held:  # the driver has had enough again
-                self._held += held[index:]
-                break
+        for frames in held:
             if self.connection.is_open:
-                self.connection.process(frames)
+                self.connection.process(frames)  # holds them again once the driver has had enough
         self._read_or_not()
 
     def reply(self, client: int, reply: Reply) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ from paxos_twisted.net.transport import Sockets
 from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import Driver, Shell
 from paxos_twisted.node.inputs import Inputs
+from paxos_twisted.node.observe import Durations
 from paxos_twisted.node.state_hash import StateHasher
 from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.storage.sqlite_store import SqliteStore
@@ -121,5 +123,7 @@ def assemble(
         snapshot=recovered.snapshot,
         last_record=recovered.last_seq,
         peers={record.node: record for record in recovered.records if isinstance(record, PeerSeen)},
+        meter=Durations(metrics),
+        clock=time.perf_counter,
     )
     return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state))

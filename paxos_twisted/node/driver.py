@@ -13,7 +13,7 @@ import msgspec
 
 from paxos_twisted.core.command import Command, array_of
 from paxos_twisted.core.engine import Batch, DiskState, Engine, LinkState, Output, Returned
-from paxos_twisted.core.events import Event
+from paxos_twisted.core.events import Event, StateDiverged
 from paxos_twisted.core.records import Chosen, PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated, Voted
 from paxos_twisted.core.replicated import Picture, ReplicatedState, SnapshotError, digest_of
 from paxos_twisted.core.sessions import Refusal
@@ -50,6 +50,9 @@ DECODED_MAX = 32_768
 SERVING_MS = 2000
 """No snapshot is begun for so long after a peer has asked for a piece of the last one: it would have to start again."""
 
+QUIET_MS = 1000
+"""A state that did not change for so long is compared with the peers'."""
+
 PROGRESS_STEP = 1000
 """A peer's progress is noted durably when it has grown by this many records."""
 
@@ -85,6 +88,22 @@ class Clients(Protocol):
         ...
 
 
+class Meter(Protocol):
+    """Where durations are counted, in seconds."""
+
+    def on_commit(self, seconds: float) -> None:
+        """From the arrival of commands here to their decision; once a run."""
+        ...
+
+    def on_apply(self, seconds: float) -> None:
+        """To apply one run."""
+        ...
+
+    def on_snapshot(self, seconds: float) -> None:
+        """From the beginning of a snapshot until it is durable."""
+        ...
+
+
 class Shell(Protocol):
     """Whoever runs the driver."""
 
@@ -115,6 +134,7 @@ class Driver:
         identity: random name of this node's data directory.
         last_record: number of the last record in the log.
         peers: data directories of the peers as this node knew them before.
+        meter: counts durations, measured by `clock` (seconds, monotonic). Nothing else depends on that clock.
     """
 
     def __init__(
@@ -132,6 +152,8 @@ class Driver:
         snapshot: SnapshotTaken | None = None,
         last_record: int = 0,
         peers: Mapping[NodeId, PeerSeen] | None = None,
+        meter: Meter | None = None,
+        clock: Callable[[], float] = float,
     ) -> None:
         self.node = node
         self.engine = engine
@@ -165,12 +187,20 @@ class Driver:
         self._raws: list[bytes] = []
         self._commands: list[Command[Any] | None] = []
         self._raw_bytes = 0
-        self._decoded: dict[bytes, list[Command[Any] | None]] = {}  # runs of ours, so they are not decoded twice
+        self._meter = meter
+        self._clock = clock
+        # Runs of ours, so that they are not decoded twice, and when they came.
+        self._decoded: dict[bytes, tuple[list[Command[Any] | None], float]] = {}
         self._decoded_commands = 0
         self._served_ms: int | None = None
         self._engine_persisted = 0
         self._now_ms = 0
         self._picture: Picture | None = None
+        self._picture_from = 0.0
+        self._hashing: Picture | None = None
+        self._quiet_slot = NO_SLOT
+        self._quiet_ms = 0
+        self._digest = (NO_SLOT, "")
         self._picture_pieces = 0
         self._snapshot_asked = False
         self._bytes_since_snapshot = 0
@@ -227,9 +257,10 @@ class Driver:
         if self.disk_state is not DiskState.FULL:
             self._take_snapshot_further()
         self._chase_incoming()
+        self._hash_when_quiet()
         if now_ms - self._progress_ms >= PROGRESS_MS:
             self._progress_ms = now_ms
-            self.network.send(self._other_peers, Progress(self.node, self._durable_record))
+            self.network.send(self._other_peers, Progress(self.node, self._durable_record, *self._digest))
         self.shell.flush_soon()
 
     def on_link(self, node: NodeId, state: LinkState) -> None:
@@ -360,7 +391,7 @@ class Driver:
             return
         body = b"".join(self._raws)
         self._take_decoded(body)  # the same bytes may wait already: a client repeats itself
-        self._decoded[body] = self._commands
+        self._decoded[body] = self._commands, self._clock()
         self._decoded_commands += len(self._commands)
         while self._decoded_commands > DECODED_MAX:  # runs that the window cut or joined come back under other bytes
             self._take_decoded(next(iter(self._decoded)))
@@ -368,11 +399,11 @@ class Driver:
         self._raws, self._commands, self._raw_bytes = [], [], 0
         self.engine.on_propose(batch)
 
-    def _take_decoded(self, body: bytes) -> list[Command[Any] | None] | None:
-        commands = self._decoded.pop(body, None)
-        if commands is not None:
-            self._decoded_commands -= len(commands)
-        return commands
+    def _take_decoded(self, body: bytes) -> tuple[list[Command[Any] | None], float] | None:
+        decoded = self._decoded.pop(body, None)
+        if decoded is not None:
+            self._decoded_commands -= len(decoded[0])
+        return decoded
 
     def _write(self, out: Output) -> None:
         records = out.records
@@ -390,8 +421,14 @@ class Driver:
         self.disk.submit(self.write_no, records)
 
     def _apply(self, slot: Slot, count: int, body: bytes) -> None:
-        commands = self._take_decoded(body)
-        if commands is None:
+        meter = self._meter
+        decoded = self._take_decoded(body)
+        start = self._clock()
+        if decoded is not None:
+            commands = decoded[0]
+            if meter is not None:
+                meter.on_commit(start - decoded[1])
+        else:
             try:
                 commands = self.state.decoder.decode(array_of(body, count))
             except msgspec.DecodeError as error:
@@ -399,6 +436,8 @@ class Driver:
                 raise
         self._bytes_since_snapshot += len(body)
         results = self.state.apply(slot, commands)
+        if meter is not None:
+            meter.on_apply(self._clock() - start)
         connected = self.clients.connected
         if not connected:
             return
@@ -413,7 +452,8 @@ class Driver:
     def _hand_back(self, returned: Returned) -> None:
         """Tell the clients of commands that this node no longer drives what it knows of them, and where to go."""
         body, count = returned.batch.body, returned.batch.count
-        commands = self._take_decoded(body) or self.state.decoder.decode(array_of(body, count))
+        decoded = self._take_decoded(body)
+        commands = self.state.decoder.decode(array_of(body, count)) if decoded is None else decoded[0]
         for command in commands:
             if command is None:
                 continue
@@ -452,6 +492,7 @@ class Driver:
             self._bytes_since_snapshot = 0
             self._picture = self.state.photograph()
             self._picture_pieces = 0
+            self._picture_from = self._clock()
         piece = self._picture.next_piece()
         slot = self._picture.slot
         if piece is not None:
@@ -461,9 +502,12 @@ class Driver:
         taken = SnapshotTaken(slot, self._picture_pieces, self._picture.digest())
         self._picture = None
         self._own_records.append(taken)
-        self._once_written(lambda: self._snapshot_is_durable(taken))
+        begun = self._picture_from
+        self._once_written(lambda: self._snapshot_is_durable(taken, begun))
 
-    def _snapshot_is_durable(self, taken: SnapshotTaken) -> None:
+    def _snapshot_is_durable(self, taken: SnapshotTaken, begun: float) -> None:
+        if self._meter is not None:
+            self._meter.on_snapshot(self._clock() - begun)
         if self.snapshot is None or taken.slot > self.snapshot.slot:
             self.snapshot = taken
             self._own_records.extend(self.peers.values())
@@ -489,10 +533,27 @@ class Driver:
                 incoming = self._incoming
                 if incoming is not None and incoming.on_data(message, self._now_ms):
                     self._continue_incoming(incoming)
-            case Progress(sender=sender, last=last):
+            case Progress(sender=sender, last=last, slot=slot, digest=digest):
+                if slot == self._digest[0] and digest != self._digest[1]:
+                    self.shell.on_event(StateDiverged(sender, slot))
                 seen = self.peers.get(sender)
                 if seen is not None and last > seen.progress:
                     self._note_peer(PeerSeen(sender, seen.identity, last))
+
+    def _hash_when_quiet(self) -> None:
+        """When nothing was applied for a while, take the digest of the state, a little each tick, to compare it."""
+        applied = self.state.applied
+        if applied != self._quiet_slot:
+            self._quiet_slot, self._quiet_ms = applied, self._now_ms
+            if self._hashing is not None:
+                self._hashing.release()
+                self._hashing = None
+        elif self._digest[0] != applied and self._now_ms - self._quiet_ms >= QUIET_MS:
+            if self._hashing is None:
+                self._hashing = self.state.photograph()
+            if self._hashing.next_piece() is None:
+                self._digest = applied, self._hashing.digest()
+                self._hashing = None
 
     def _note_peer(self, seen: PeerSeen) -> None:
         """Remember how far a peer's log is; durably at the first meeting and then once in PROGRESS_STEP records."""

@@ -185,7 +185,7 @@ class Peers(Group):
         "paxos_peer_reconnects_total", "Times that the link to a peer came up again.", peer=PEERS
     )
     peer_rtt: dict[str, Histogram] = histogram(
-        "paxos_peer_rtt_seconds", "Round trips of heartbeats.", COMMIT_BOUNDS, peer=PEERS
+        "paxos_peer_rtt_seconds", "Round trips to the peer, as TCP measures them (smoothed).", COMMIT_BOUNDS, peer=PEERS
     )
 
 

@@ -13,6 +13,7 @@ from paxos_twisted.core.events import (
     Phase1Ended,
     Phase1Started,
     Restored,
+    StateDiverged,
     SteppedDown,
     Suspected,
 )
@@ -80,6 +81,13 @@ class Events:
             case SteppedDown():
                 self._phase = ""
                 log.info("this node no longer leads round {rnd} ({cause})", rnd=event.rnd, cause=event.cause)
+            case StateDiverged():
+                metrics.state_hash_mismatches += 1
+                log.critical(
+                    "after slot {slot} node {node} has another state than this node: one of them is wrong",
+                    slot=event.slot,
+                    node=event.node,
+                )
             case Healed():
                 log.info("slots up to {slot} that had rotted here are known again", slot=event.slot)
 
@@ -109,3 +117,12 @@ class Events:
         if self._phase:
             self._metrics.failover_phase[self._phase] = self._now() - self._phase_from
         self._phase = ""
+
+
+class Durations:
+    """The driver's `Meter`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.on_commit = metrics.commit_duration.observe
+        self.on_apply = metrics.apply_duration.observe
+        self.on_snapshot = metrics.snapshot_duration.observe

@@ -27,7 +27,6 @@ from twisted.python.failure import Failure
 from paxos_twisted.apps.registry import APPLICATIONS
 from paxos_twisted.core.engine import DiskState, LinkState
 from paxos_twisted.core.events import Event
-from paxos_twisted.limits import WRITES_QUEUED_BYTES_MAX
 from paxos_twisted.net.connections import Connections
 from paxos_twisted.net.listener import Listener
 from paxos_twisted.net.reactor import ListeningPort, Reactor
@@ -45,11 +44,14 @@ from paxos_twisted.node.observe import Events
 from paxos_twisted.node.orders import Orders
 from paxos_twisted.node.process import end_process, tune_garbage_collection, use_monotonic_time
 from paxos_twisted.node.quantities import Address
-from paxos_twisted.node.status import is_disk_behind, not_ready, refresh, refresh_disk, status
+from paxos_twisted.node.status import not_ready, refresh, refresh_disk, status
 from paxos_twisted.storage.directory import create
 from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.storage.sqlite_store import SqliteStore
 from paxos_twisted.types import NodeId
+
+RTT_EVERY_S: Final = 1.0
+"""How often the round-trip times of the peer links, as TCP measures them, are counted."""
 
 DRAIN_S: Final = 2.0
 """A stopping node waits at most this long for its last writes."""
@@ -134,7 +136,6 @@ class NodeService(MultiService):
         self._is_stopping = False
         self._is_opening = False
         self._is_open = False
-        self._is_store_full = False
         self._started = reactor.seconds()
         self._recovered: Deferred[None] = Deferred()  # fires when the store has recovered, or cannot
         self._closed: Deferred[None] = Deferred()  # fires when the store is closed
@@ -157,6 +158,7 @@ class NodeService(MultiService):
             on_failed=lambda error: self.fail(f"the disk failed: {error}", None),
         )
         self._sockets = Sockets(reactor, direct)
+        self._ticked = self._rtt_due = time.monotonic()
         self._tick = LoopingCall(self._on_tick)
         self._tick.clock = cast(IReactorTime, reactor)
         self._add_children(environ)
@@ -213,32 +215,44 @@ class NodeService(MultiService):
         )
         self.parts = parts
         self.turn.after = parts.clients.release
+        self.inputs.flush()  # applies what the log holds behind the snapshot
+        if self.failure:
+            return
+        if self._tune:
+            tune_garbage_collection()
         listen = self.config.node(self.node).listen
         listener = Listener(self.connections, parts.links, parts.clients)
         self.port = self._sockets.listen(listen.host, listen.port, listener)
         parts.links.start()
         self._tick.start(TICK_MS / 1000).addErrback(lambda failure: self.fail("the clock stopped", failure))
-        if self._tune:
-            tune_garbage_collection()
         log.info(
             "node {node} listens on {listen}; its log ends with record {seq}, its snapshot with slot {slot}",
-            node=self.node, listen=str(listen), seq=recovered.last_seq, slot=parts.driver.state.applied,
+            node=self.node, listen=str(listen), seq=recovered.last_seq, slot=recovered.last.snapshot,
         )  # fmt: skip
 
     # Running
 
     def _on_tick(self) -> None:
-        driver = self.inputs.driver
-        is_behind = is_disk_behind(self.store, driver.disk_state, WRITES_QUEUED_BYTES_MAX // 2)
-        wanted = DiskState.FULL if self._is_store_full or is_behind else DiskState.GOOD
-        if wanted is not driver.disk_state:
-            why = "is full" if self._is_store_full else "is far behind" if is_behind else "takes writes again"
-            log.warn("the disk {why}", why=why)
-            self.inputs.on_disk(wanted)
-        self.inputs.on_tick(int(time.monotonic() * 1000))
+        now = time.monotonic()
+        # Heartbeats leave with ticks: what a tick is late, they are.
+        self.metrics.heartbeat_lateness.observe(max(now - self._ticked - TICK_MS / 1000, 0.0))
+        self._ticked = now
+        if now >= self._rtt_due:
+            self._rtt_due = now + RTT_EVERY_S
+            self._observe_rtts()
+        self.inputs.on_tick(int(now * 1000))
+
+    def _observe_rtts(self) -> None:
+        if self.parts is not None:
+            for peer, link in self.parts.links.links.items():
+                rtt_ms = link.rtt_ms()
+                if rtt_ms is not None:
+                    self.metrics.peer_rtt[str(peer)].observe(rtt_ms / 1000)
 
     def _on_full(self, is_full: bool) -> None:
-        self._is_store_full = is_full  # the next tick tells the engine
+        log.warn("the disk {word}", word="is full" if is_full else "has space again")
+        if self.parts is not None:
+            self.inputs.on_disk(DiskState.FULL if is_full else DiskState.GOOD)
 
     def _on_link(self, node: NodeId, state: LinkState) -> None:
         if state is LinkState.LOST:
@@ -297,7 +311,8 @@ class NodeService(MultiService):
         self.inputs.call(driver.stop)
         deadline = self.reactor.seconds() + DRAIN_S
         await self._wait(0.0)  # the flush that hands leadership over
-        while driver.durable_write_no < driver.write_no and self.reactor.seconds() < deadline and not self.failure:
+        last = driver.write_no
+        while driver.durable_write_no < last and self.reactor.seconds() < deadline and not self.failure:
             await self._wait(0.005)
         await self._wait(0.0)  # what waited for the disk goes out
 

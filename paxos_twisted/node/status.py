@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 import paxos_twisted
-from paxos_twisted.core.engine import DiskState
 from paxos_twisted.net.faults import format_rule
 from paxos_twisted.node.assemble import Parts
 from paxos_twisted.node.config import Config
@@ -13,8 +12,6 @@ from paxos_twisted.node.observe import Events
 from paxos_twisted.node.state_hash import StateHash
 from paxos_twisted.storage.sqlite_store import SqliteStore
 from paxos_twisted.types import NO_NODE, NO_ROUND, NO_SLOT
-
-# The engine's own numbers (role, round …) are asked for by name: the engines of other protocols have other ones.
 
 
 def not_ready(parts: Parts | None) -> str | None:
@@ -42,58 +39,37 @@ def status(
     findings: list[str],
     state_hash: StateHash,
 ) -> dict[str, Any]:
-    """The JSON of /status."""
+    """The JSON of /status: what driver and engine say of themselves, and what only the shell knows."""
     driver, links, clients = parts.driver, parts.links, parts.clients
-    node = driver.node
-    engine: Any = driver.engine
-    state = driver.state
-    detector = getattr(engine, "failure_detector", None)
-    suspected = detector.suspected if detector else set()
-    known = engine.catch_up.known if hasattr(engine, "catch_up") else {}
-    leader = driver.leader
-    snapshot = driver.snapshot
+    found = driver.status()
+    peers: dict[str, dict[str, Any]] = found.get("peers", {})
+    found["peers"] = {
+        str(peer): {
+            "suspected": False,
+            "adu": NO_SLOT,
+            **peers.get(str(peer), {}),
+            "up": link.is_up,
+            "rtt_ms": link.rtt_ms(),
+            "dropped": sum(link.dropped.values()),
+        }
+        for peer, link in links.links.items()
+    }
+    found["commands"]["from_snapshot"] = driver.state.from_snapshot
     return {
         "cluster": config.shared.cluster,
-        "node": node,
+        "node": driver.node,
         "version": paxos_twisted.__version__,
         "pid": os.getpid(),
         "uptime_s": round(uptime_s, 3),
-        "engine": engine.name,
-        "application": config.shared.application,
-        "role": getattr(engine, "role", "leader" if leader == node else "follower"),
-        "leader": leader,
-        "leader_address": driver.addresses.get(leader, ""),
-        "round": getattr(engine, "round", NO_ROUND),
-        "adu": engine.adu,
-        "applied": state.applied,
-        "promised_round": _promised(engine),
+        **found,
+        "leader_address": found["leader_address"] or "",
         "ready": not_ready(parts) is None,
-        "caught_up": bool(getattr(engine, "is_caught_up", engine.is_ready)),
-        "peers": {
-            str(peer): {
-                "up": link.is_up,
-                "suspected": peer in suspected,
-                "rtt_ms": link.rtt_ms(),
-                "adu": known.get(peer, NO_SLOT),
-                "dropped": sum(link.dropped.values()),
-            }
-            for peer, link in links.links.items()
-        },
         "disk": {
             "state": driver.disk_state.value,
             "write_no": driver.write_no,
             "durable_write_no": driver.durable_write_no,
             "bytes": store.metrics.size_bytes + store.metrics.wal_bytes,
             "free_bytes": store.metrics.free_bytes,
-        },
-        "snapshot": None if snapshot is None else {"slot": snapshot.slot, "pieces": snapshot.pieces},
-        "log": {"first_slot": getattr(engine, "log_first", 0)},
-        "sessions": len(state.sessions),
-        "commands": {
-            "applied": state.commands_applied,
-            "noops": state.noops,
-            "duplicates": state.duplicates,
-            "from_snapshot": state.from_snapshot,
         },
         "clients": len(clients.streams),
         "leader_changes": events.leader_changes,
@@ -146,11 +122,6 @@ def refresh_disk(metrics: Metrics, store: SqliteStore) -> None:
     if len(durations.counts) == len(stored.commit_seconds):
         durations.counts[:] = stored.commit_seconds
         durations.sum = stored.commit_seconds_sum
-
-
-def is_disk_behind(store: SqliteStore, state: DiskState, limit_bytes: int) -> bool:
-    """Whether so much waits for the disk that the engine may add nothing: from the limit on, until half is written."""
-    return store.queued_bytes > (limit_bytes // 2 if state is DiskState.FULL else limit_bytes)
 
 
 def _promised(engine: Any) -> int:

@@ -1,10 +1,10 @@
 """A whole cluster in one process: machines, network, clients, and the invariants watching. One seed, one run.
 
-    cluster = Cluster(seed=7, nodes=3)
-    cluster.start()
-    cluster.run(1000)                  # virtual milliseconds
-    cluster.kill(cluster.leader())
-    cluster.finish()                   # heal everything; LIV, DUR, EQ, LIN …
+cluster = Cluster(seed=7, nodes=3)
+cluster.start()
+cluster.run(1000)                  # virtual milliseconds
+cluster.kill(cluster.leader())
+cluster.finish()                   # heal everything; LIV, DUR, EQ, LIN …
 """
 
 import random
@@ -22,7 +22,7 @@ from paxos_twisted.sim.clients import Habits, SimClient
 from paxos_twisted.sim.disk import SimDisk
 from paxos_twisted.sim.invariants import Invariants, Violation
 from paxos_twisted.sim.model import BankModel
-from paxos_twisted.sim.network import SimNetwork
+from paxos_twisted.sim.network import CONNECTION_TIMEOUT_MS, SimNetwork
 from paxos_twisted.sim.node import SimNode, WatchedState
 from paxos_twisted.sim.order import check_order
 from paxos_twisted.sim.scheduler import Scheduler
@@ -40,7 +40,10 @@ SETTINGS = Settings(
     catch_up_ms=60,
     disk_slow_ms=300,
 )
-"""Shorter than the defaults, so that a run of a few virtual seconds holds many time-outs; the relations are the same."""
+"""Shorter than the defaults, so that a run of a few virtual seconds holds many time-outs, with the same relations."""
+
+PROBE = Habits(requests=3, think_ms=1, timeout_ms=300)
+"""The client that comes when all is over."""
 
 EVENTS_MAX = 400_000
 """A run that needs more is stuck in a circle of messages, which is a failure, too."""
@@ -126,7 +129,13 @@ class Cluster:
         for _ in range(count):
             number = len(self.clients)
             client = SimClient(
-                number, self.ids, habits or Habits(), self.scheduler, self.stream(f"client {number}"), self, self.history
+                number,
+                self.ids,
+                habits or Habits(),
+                self.scheduler,
+                self.stream(f"client {number}"),
+                self,
+                self.history,
             )
             if self.trace is not None:
                 client.on_trace = self._note_text
@@ -161,12 +170,11 @@ class Cluster:
             self._check_events()
 
     def _run_until(self, time_ms: int) -> None:
-        step = self.scheduler.step
-        while step(time_ms):
-            self._check_events()
+        self.scheduler.run(time_ms, EVENTS_MAX)
+        self._check_events()
 
     def _check_events(self) -> None:
-        if self.scheduler.events > EVENTS_MAX:
+        if self.scheduler.events >= EVENTS_MAX:
             raise Violation(f"LIV: more than {EVENTS_MAX} events. {self.describe()}")
 
     # ---- looking
@@ -247,6 +255,22 @@ class Cluster:
             machine.disk.kill()
             machine.end()
 
+    def stop(self, node: NodeId) -> None:
+        """SIGTERM: the process hands leadership over, writes what is to be written, and ends."""
+        machine = self.nodes[node]
+        if not machine.is_running or machine.is_frozen:
+            return
+        self.note(lambda: f"node {node} is asked to stop")
+        incarnation = machine.incarnation
+        machine.ask(lambda driver: driver.stop())
+
+        def end() -> None:
+            if machine.is_running and machine.incarnation == incarnation:
+                machine.disk.kill()
+                machine.end()
+
+        self.scheduler.after(30, end)
+
     def cut_power(self, node: NodeId) -> None:
         """The machine stops at once."""
         machine = self.nodes[node]
@@ -276,6 +300,7 @@ class Cluster:
     def rejected(self, node: NodeId, reason: str) -> None:
         """A peer refuses the data directory of `node`."""
         self.note(lambda: f"node {node} is rejected: {reason}")
+        self.nodes[node].rejections += 1
         if node not in self.allowed_stops:
             raise Violation(f"STOP: node {node} is rejected: {reason}")
 
@@ -347,9 +372,7 @@ class Cluster:
     def _set_rules(self) -> None:
         self.note(lambda: f"message faults: {self._rules!r}")
         now_ms = self.scheduler.now_ms
-        self.network.faults = (
-            FaultLayer(self._rules, self.stream(f"faults {now_ms}"), now_ms) if self._rules else None
-        )
+        self.network.faults = FaultLayer(self._rules, self.stream(f"faults {now_ms}"), now_ms) if self._rules else None
 
     def set_clock_rate(self, node: NodeId, rate: float) -> None:
         """The clock of a machine runs fast or slow."""
@@ -397,9 +420,7 @@ class Cluster:
 
     def tell_disconnected(self, client: SimClient, node: NodeId, connection: int) -> None:
         """A client notices that its connection is gone."""
-        self.scheduler.at(
-            self._in_order(client, node, False), partial(client.disconnected, node, connection)
-        )
+        self.scheduler.at(self._in_order(client, node, False), partial(client.disconnected, node, connection))
 
     def leave(self, session: ClientId, node: NodeId, connection: int) -> None:
         """A client closes a connection; the node notices a little later."""
@@ -415,6 +436,7 @@ class Cluster:
         """End all faults and start whatever is down."""
         self.note(lambda: "everything is healed")
         self.network.filter = None
+        self.network.tamper = None
         self._rules.clear()
         self._set_rules()
         self.unreachable.clear()
@@ -431,9 +453,7 @@ class Cluster:
 
     def live(self) -> list[NodeId]:
         """Nodes whose process runs and belongs to the cluster."""
-        return [
-            number for number, machine in self.nodes.items() if machine.is_running and number not in self.banned
-        ]
+        return [number for number, machine in self.nodes.items() if machine.is_running and number not in self.banned]
 
     def is_quiet(self) -> bool:
         """Every request has its outcome, and all live nodes have applied everything that is decided."""
@@ -442,14 +462,33 @@ class Cluster:
         slots = len(self.model.results)
         return all(self.adu(node) == slots - 1 for node in self.live())
 
-    def finish(self, bound_ms: int = 20_000) -> int:
+    def liveness_ms(self) -> int:
+        """LIV: within this time after the last fault everything that is open must be answered, and all nodes level.
+
+        The largest detector delay (it grows up to fourfold), a phase 1 that times out at its longest, the longest
+        back-off, and clients that have just begun to wait for a node that will not answer, twice; the rest is room for
+        state transfer and a few round trips.
+        """
+        settings = self.settings
+        waits = [client.habits.timeout_ms for client in self.clients]
+        elections = 4 * settings.delay_ms + 10 * settings.phase1_ms + settings.delay_ms
+        return elections + CONNECTION_TIMEOUT_MS + 2 * max(waits, default=0) + 1000
+
+    def finish(self, bound_ms: int | None = None) -> int:
         """Heal everything and check what must hold at the end. Returns how long the cluster needed to get quiet.
+
+        Clients begin nothing new; what they have begun must end, and then a new client must be served at once.
 
         Raises:
             Violation: LIV, DUR, EQ, BAL or LIN.
         """
         self.heal()
-        needed = self.run_until(self.is_quiet, bound_ms, "every request is answered and all nodes are level")
+        for client in self.clients:
+            client.stop()
+        bound = bound_ms or self.liveness_ms()
+        needed = self.run_until(self.is_quiet, bound, "every request is answered and all nodes are level")
+        self.add_clients(1, PROBE)
+        self.run_until(self.is_quiet, bound, "a new client is served and all nodes are level")
         self.check_end()
         return needed
 
@@ -465,7 +504,7 @@ class Cluster:
             for mine, other in zip(_tables(first), _tables(state), strict=True):
                 if mine.shards != other.shards:
                     raise Violation(f"EQ: two replicas differ in the table {mine.name} after slot {state.applied}")
-        accounts = {key: row for key, row in first.application.accounts.items()}
+        accounts = dict(first.application.accounts.items())
         self.model.check_balances(accounts)
         check_order(self.history, self.model.first)
 

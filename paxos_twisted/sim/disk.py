@@ -1,15 +1,16 @@
 """The simulated disk of one node: sealed rows, one transaction at a time, and everything that can go wrong with them.
 
-It keeps what SQLite keeps (rows, the row that names the last one, the snapshot and its pieces) and commits as the writer
-thread does: everything that has gathered since the last commit goes in as one transaction. What the shipped code seals
-and judges is sealed and judged by the shipped code: `paxos_twisted.storage.transaction` and `.recovery`.
+It keeps what SQLite keeps (rows, the row that names the last one, the snapshot and its pieces) and commits as the
+writer thread does: everything that has gathered since the last commit goes in as one transaction. What the shipped code
+seals and judges is sealed and judged by the shipped code: `paxos_twisted.storage.transaction` and `.recovery`.
 
-A crash leaves more possibilities than SQLite does: of the transaction in flight, power loss keeps nothing, all of it, or
-any subset of its rows, some of them torn, but then never the row that names the last one.
+A crash leaves more possibilities than SQLite does: of the transaction in flight, power loss keeps nothing, all of it,
+or any subset of its rows, some of them torn, but then never the row that names the last one.
 """
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from paxos_twisted.core.engine import DiskState
 from paxos_twisted.core.records import LogRecord, Record
 from paxos_twisted.sim.scheduler import Scheduler
-from paxos_twisted.storage.errors import StoreMissing
+from paxos_twisted.storage.errors import RotError, StoreMissing
 from paxos_twisted.storage.recovery import Recovered, Stored, StoredPiece, recover
 from paxos_twisted.storage.seal import Last, Seal
 from paxos_twisted.storage.transaction import Planner, Transaction, Write
@@ -107,6 +108,11 @@ class SimDisk:
         self._told_full = False
         self._planner: Planner | None = None
         self._first = 1  # number of the oldest row that is kept
+
+    @property
+    def is_busy(self) -> bool:
+        """A commit is under way."""
+        return self._running is not None
 
     # ---- starting
 
@@ -269,7 +275,7 @@ class SimDisk:
     # ---- damage
 
     def rot(self, rng: random.Random, seq: int | None = None) -> str:
-        """Flip one bit in row `seq`, or in any row or snapshot piece. Returns what was hit, "" when there is nothing."""
+        """Flip one bit in row `seq`, or in any row or snapshot piece. Returns what was hit, or ""."""
         image = self.image
         if image is None:
             return ""
@@ -313,7 +319,11 @@ class SimDisk:
         if image is None:
             return []
         seal = Seal(CLUSTER, self.node, image.identity)
-        return [(seq, seal.unseal(row, seq)[1]) for seq, row in sorted(image.rows.items())]
+        records = []
+        for seq, row in sorted(image.rows.items()):
+            with suppress(RotError):
+                records.append((seq, seal.unseal(row, seq)[1]))
+        return records
 
 
 def flip(data: bytes, rng: random.Random) -> bytes:

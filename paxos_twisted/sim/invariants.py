@@ -6,7 +6,7 @@ Nothing here asks an engine what it believes. The evidence is what leaves a node
 | name | broken when |
 |--|--|
 | AGR | a slot has two values with a durable quorum of votes in one round each; a replica applies what has none |
-| ONE | two values are proposed in one (slot, round); a round is used by another node or another incarnation than its own |
+| ONE | two values are proposed in one (slot, round); a round is used by another node or incarnation than its own |
 | PRO | a durable round falls; a message speaks of a promise or vote that is not durable; a promise hides a vote |
 | ADU | a replica skips, repeats or reorders slots |
 | VAL | a value is proposed that no client sent and that is no no-op |
@@ -35,7 +35,7 @@ class Violation(AssertionError):
 class NodeView:
     """What the world knows of one node."""
 
-    __slots__ = ("applied", "durable_rnd", "incarnation", "newest", "prepared", "snapshot")
+    __slots__ = ("applied", "durable_rnd", "incarnation", "installs", "newest", "snapshot")
 
     def __init__(self) -> None:
         self.incarnation = 0
@@ -45,7 +45,8 @@ class NodeView:
         """Slot -> round of its newest durable vote."""
         self.snapshot: Slot = NO_SLOT
         """Slot of the durable snapshot."""
-        self.prepared: Round = NO_ROUND
+        self.installs = 0
+        """Snapshots that came from a peer."""
 
 
 class Invariants:
@@ -90,7 +91,7 @@ class Invariants:
         slot, result = first
         if result != reply.result:
             raise Violation(
-                f"SES: node {node} answers {reply.client}/{reply.seq} with {reply.result!r}; slot {slot} gave {result!r}"
+                f"SES: node {node} answers {reply.client}/{reply.seq} with {reply.result!r}; it was {result!r}"
             )
         if self.views[node].applied < slot:
             raise Violation(
@@ -247,8 +248,8 @@ class Invariants:
         view.incarnation = incarnation
         view.applied = NO_SLOT
 
-    def on_installed(self, node: NodeId, slot: Slot, digest: str) -> None:
-        """ADU and EQ: a snapshot of `slot` has replaced the state of this replica."""
+    def on_installed(self, node: NodeId, slot: Slot, digest: str, is_foreign: bool) -> None:
+        """ADU and EQ: a snapshot of `slot` has replaced the state of this replica. `is_foreign`: not its own one."""
         view = self.views[node]
         if slot < view.applied:
             raise Violation(f"ADU: node {node} goes back from slot {view.applied} to a snapshot of slot {slot}")
@@ -257,6 +258,8 @@ class Invariants:
         if self.digests.setdefault(slot, digest) != digest:
             raise Violation(f"EQ: node {node} installs a snapshot of slot {slot} with another hash than others had")
         view.applied = slot
+        if is_foreign:
+            view.installs += 1
 
     def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | None], results: list[Any]) -> None:
         """AGR, ADU, XO, EQ and BAL: a replica has applied these commands from `slot` on."""
@@ -281,7 +284,9 @@ class Invariants:
     def _check_chosen(self, node: NodeId, slot: Slot, command: Command[Any] | None) -> None:
         chosen = self.chosen.get(slot)
         if chosen is None:
-            raise Violation(f"AGR: node {node} applies slot {slot}, for which no quorum has a durable vote in one round")
+            raise Violation(
+                f"AGR: node {node} applies slot {slot}, for which no quorum has a durable vote in one round"
+            )
         value = NOOP if command is None else msgspec.msgpack.encode(command)
         if chosen[1] != value:
             raise Violation(f"AGR: node {node} applies another command in slot {slot} than was chosen")

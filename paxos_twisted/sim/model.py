@@ -26,8 +26,8 @@ class BankModel:
         """What the command of each slot was told; None for a no-op."""
         self.deposits = 0
         self.withdrawals = 0
-        self.refused: dict[tuple[int, int], str] = {}
-        """Requests that the session table refused and that never changed anything."""
+        self.refused_reasons: dict[tuple[int, int], str] = {}
+        """Requests that the session table refused, at least once, and why."""
 
     def check(self, slot: Slot, command: Command[BankOp] | None, result: Any) -> None:
         """Compare a replica's `result` for `slot` with the model; the first replica there moves the model on.
@@ -47,6 +47,8 @@ class BankModel:
                 raise ModelError(f"a no-op in slot {slot} had the result {result!r}")
             return
         key = (command.client, command.seq)
+        if is_refusal(result):
+            self.refused_reasons[key] = result.reason
         known = self.first.get(key)
         if known is not None:
             if result != known[1] and not is_refusal(result):
@@ -55,7 +57,6 @@ class BankModel:
                 )
             return
         if is_refusal(result):
-            self.refused[key] = result.reason
             return
         expected = self._execute(command.op)
         if result != expected:

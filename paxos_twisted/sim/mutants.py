@@ -1,18 +1,12 @@
-"""The shipped code with one safety rule switched off, to see whether the simulator notices.
+"""The mutants: thirty ways to break Multi-Paxos, one rule each. How they are run: `paxos_twisted.sim.mutation`."""
 
-Each mutant patches a method of the shipped classes in this process, and nothing else. It is caught when some seed, run
-under it, breaks an invariant. A checker that no mutant ever wakes is no checker; a rule that can be switched off without
-being noticed is not tested.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from paxos_twisted.apps.bank import BankResult
-from paxos_twisted.core.command import NOOP
+from paxos_twisted.core.command import NOOP, array_of, split_run
 from paxos_twisted.core.engine import Returned
 from paxos_twisted.core.multipaxos import replica
 from paxos_twisted.core.multipaxos.acceptor import Acceptor
@@ -25,104 +19,12 @@ from paxos_twisted.core.records import Promised, Voted
 from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.core.sessions import Sessions
 from paxos_twisted.limits import ROUND_STRIDE
-from paxos_twisted.net.faults import Rule
 from paxos_twisted.node.driver import Driver
-from paxos_twisted.sim.nemesis import Mix
-from paxos_twisted.sim.small import Limits
-from paxos_twisted.sim.swarm import Plan, Run, draw_plan, run_seed
+from paxos_twisted.sim.mutation import MUTANTS, hunt, mutant
 from paxos_twisted.types import NO_ROUND, NodeId
 from paxos_twisted.wire.client import Answer
 
-Patch = Callable[[Callable[[Any, str, Any], None]], None]
-
-
-class Mutant(msgspec.Struct, frozen=True):
-    """One rule, and how to switch it off."""
-
-    name: str
-    rule: str
-    """What the shipped code does, in one sentence."""
-    patch: Patch
-    """Is called with `set(owner, name, value)`."""
-    seeds_max: int = 40
-    """Seeds after which it must have been caught."""
-    stress: str = ""
-    """What its runs have more of than others: rot, snapshots, "" for nothing."""
-
-
-MIX_LIMP = Mix(**{name: 0.0 for name in Mix.__struct_fields__} | {"coups": 5.0, "messages": 1.0})
-
-MUTANTS: dict[str, Mutant] = {}
-
-
-def mutant(name: str, rule: str, seeds_max: int = 40, stress: str = "") -> Callable[[Patch], Patch]:
-    """Register a patch."""
-
-    def register(patch: Patch) -> Patch:
-        MUTANTS[name] = Mutant(name, rule, patch, seeds_max, stress)
-        return patch
-
-    return register
-
-
-@contextmanager
-def applied(one: Mutant) -> Iterator[None]:
-    """The shipped classes with one rule switched off."""
-    with ExitStack() as stack:
-
-        def put(owner: Any, name: str, value: Any) -> None:
-            stack.callback(setattr, owner, name, getattr(owner, name))
-            setattr(owner, name, value)
-
-        one.patch(put)
-        yield
-
-
-def plan_for(one: Mutant, seed: int) -> Plan:
-    """The seed's own plan, with more of what this mutant is sensitive to."""
-    plan = draw_plan(seed)
-    if one.stress == "rot":
-        return msgspec.structs.replace(plan, mix=Mix(rot=4.0), pause_ms=120)
-    if one.stress == "snapshots":
-        limits = Limits(slots_kept=0, slots_behind=30, piece_bytes=100, truncate_rows=4)
-        mix = msgspec.structs.replace(plan.mix, kill=3.0, partition=4.0)
-        return msgspec.structs.replace(plan, snapshot_every=10, limits=limits, mix=mix, pause_ms=120)
-    if one.stress == "late promises":
-        rules = (Rule(kinds=("Promise",), reorder=0.5, reorder_ms=250), Rule(kinds=("Promise",), loss=0.3))
-        return msgspec.structs.replace(plan_for(msgspec.structs.replace(one, stress="limp"), seed), nodes=3, rules=rules)
-    if one.stress == "limp":
-        settings = msgspec.structs.replace(plan.settings, alpha=max(8, plan.settings.alpha))
-        habits = msgspec.structs.replace(plan.habits, outstanding=4, think_ms=5, requests=2 * plan.habits.requests)
-        return msgspec.structs.replace(
-            plan,
-            nodes=5,
-            settings=settings,
-            habits=habits,
-            mix=MIX_LIMP,
-            pause_ms=300,
-            limits=Limits(),
-        )
-    if one.stress == "sessions":
-        limits = msgspec.structs.replace(plan.limits, sessions_per_shard=1, shards=2)
-        mix = msgspec.structs.replace(plan.mix, messages=8.0, partition=4.0)
-        return msgspec.structs.replace(plan, limits=limits, session_expiry=10, clients=6, mix=mix, pause_ms=80)
-    if one.stress == "amnesia":
-        return msgspec.structs.replace(plan, mix=Mix(amnesia=2.0), pause_ms=150)
-    if one.stress == "crashes":
-        return msgspec.structs.replace(plan, mix=Mix(kill=4.0, power=4.0, power_all=1.0), pause_ms=100)
-    return plan
-
-
-def hunt(one: Mutant, first_seed: int = 0, seeds_max: int | None = None) -> tuple[int, Run] | None:
-    """Run seeds under a mutant until one notices. Returns how many it took, and that run; None: not caught."""
-    with applied(one):
-        for count in range(1, (seeds_max or one.seeds_max) + 1):
-            seed = first_seed + count - 1
-            run = run_seed(seed, plan=plan_for(one, seed))
-            if run.error:
-                return count, run
-    return None
-
+__all__ = ["MUTANTS", "hunt"]
 
 # ---- persist, then promise
 
@@ -177,14 +79,6 @@ def _own_vote_before_durable(put: Any) -> None:
     put(MultiPaxos, "_to_self", mutated)
 
 
-@mutant("truncate-before-durable", "Log records go only when the snapshot that covers them is durable.", stress="snapshots")
-def _truncate_before_durable(put: Any) -> None:
-    def mutated(self: Driver, action: Callable[[], None]) -> None:
-        action()
-
-    put(Driver, "_once_written", mutated)
-
-
 # ---- restart
 
 
@@ -231,7 +125,9 @@ def _rotten_vote_is_no_vote(put: Any) -> None:
     put(replica, "restore", mutated)
 
 
-@mutant("another-disk-welcome", "A node that comes back with another or an older data directory is refused.", 60, "amnesia")
+@mutant(
+    "another-disk-welcome", "A node that comes back with another or an older data directory is refused.", 60, "amnesia"
+)
 def _another_disk_welcome(put: Any) -> None:
     put(Driver, "peer_guard", lambda self, node, identity, progress: None)
 
@@ -312,17 +208,12 @@ def _note_with(put: Any, better: Callable[[int, int], bool]) -> None:
     """Patch which of two votes for one slot counts: `better(new, old)`."""
 
     def mutated(self: Proposer, newest: Any, vote: Vote) -> None:
-        for offset, value in enumerate(msgspec.msgpack.Decoder(list[msgspec.Raw]).decode(_array(vote))):
-            slot = vote.slot + offset
+        for slot, value in enumerate(split_run(vote.vval, vote.count), vote.slot):
             known = newest.at(slot)
             if slot > self.adu and (known is None or better(vote.vrnd, known.vrnd)):
-                newest.put(Vote(slot, vote.vrnd, bytes(value)))
+                newest.put(Vote(slot, vote.vrnd, value))
 
     put(Proposer, "_note", mutated)
-
-
-def _array(vote: Vote) -> bytes:
-    return b"\xdd" + vote.count.to_bytes(4, "big") + vote.vval
 
 
 @mutant("any-vrnd", "Phase 1 takes the value of the highest vrnd, not just any.", 80, "limp")
@@ -457,7 +348,12 @@ def _no_session_table(put: Any) -> None:
     put(Sessions, "find", lambda self, command: None)
 
 
-@mutant("expired-session-forgotten", "A late request of an expired session is refused, not executed as a new one.", 200, "sessions")
+@mutant(
+    "expired-session-forgotten",
+    "A late request of an expired session is refused, not executed as a new one.",
+    200,
+    "sessions",
+)
 def _expired_session_forgotten(put: Any) -> None:
     find = Sessions.find
 
@@ -486,7 +382,7 @@ def _install_lowers_round(put: Any) -> None:
 @mutant("deposed-answers-from-queue", "Clients are answered from applied slots only, never from a queue.")
 def _deposed_answers_from_queue(put: Any) -> None:
     def mutated(self: Driver, returned: Returned) -> None:
-        commands = self.state.decoder.decode(b"\xdd" + returned.batch.count.to_bytes(4, "big") + returned.batch.body)
+        commands = self.state.decoder.decode(array_of(returned.batch.body, returned.batch.count))
         for command in commands:
             if command is not None:
                 result = BankResult(command.op.account, 0)

@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from paxos_twisted.net.faults import Rule
 from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.types import NodeId
-
 
 KINDS = (("Prepare",), ("Promise",), ("Accept",), ("Learn",), ("HeartbeatRequest",), ("CatchUpReply",))
 """Message types that a message fault may single out: what overtakes what matters more than how late all is."""
@@ -20,6 +20,10 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     kill: float = 2.0
     power: float = 1.0
     power_all: float = 0.3
+    stop: float = 0.8
+    """A clean stop, as on a rolling restart."""
+    handover: float = 0.4
+    """The operator asks a leader to hand over, or a node for a snapshot."""
     freeze: float = 1.5
     stall: float = 1.0
     partition: float = 1.5
@@ -68,6 +72,8 @@ class Nemesis:
             "kill": self._kill,
             "power": self._power,
             "power_all": self._power_all,
+            "stop": self._stop,
+            "handover": self._handover,
             "freeze": self._freeze,
             "stall": self._stall,
             "partition": self._partition,
@@ -117,7 +123,7 @@ class Nemesis:
             return leader
         return cluster.ids[int(self._rng.random() * len(cluster.ids))]
 
-    def _later(self, action: Callable[[], None]) -> None:
+    def _later(self, action: Callable[[], object]) -> None:
         self._scheduler.after(self._duration(), action)
 
     # ---- crashes and pauses
@@ -135,7 +141,19 @@ class Nemesis:
     def _power_all(self) -> None:
         for node in self.cluster.ids:
             self.cluster.cut_power(node)
-            self._later(lambda node=node: self.cluster.restart(node))  # type: ignore[misc]
+            self._later(partial(self.cluster.restart, node))
+
+    def _stop(self) -> None:
+        node = self._node()
+        self.cluster.stop(node)
+        self._later(lambda: self.cluster.restart(node))
+
+    def _handover(self) -> None:
+        machine = self.cluster.nodes[self._node()]
+        if self._rng.random() < 0.7:
+            machine.ask(lambda driver: driver.engine.resign("asked"))
+        else:
+            machine.ask(lambda driver: driver.take_snapshot())
 
     def _freeze(self) -> None:
         node = self._node()
@@ -159,13 +177,18 @@ class Nemesis:
     def _cut_mode(self) -> str:
         return "hold" if self._rng.random() < 0.4 else "drop"
 
+    @staticmethod
+    def _mend(pairs: list[tuple[NodeId, NodeId]], mend: Callable[[NodeId, NodeId], None]) -> None:
+        for a, b in pairs:
+            mend(a, b)
+
     def _partition(self) -> None:
         here, there = self._sides()
         mode = self._cut_mode()
         pairs = [(a, b) for a in here for b in there]
         for a, b in pairs:
             self.cluster.cut_both(a, b, mode)
-        self._later(lambda: [self.cluster.mend_both(a, b) for a, b in pairs] and None)
+        self._later(lambda: self._mend(pairs, self.cluster.mend_both))
 
     def _one_way(self) -> None:
         here, there = self._sides()
@@ -173,7 +196,7 @@ class Nemesis:
         pairs = [(a, b) for a in here for b in there]
         for a, b in pairs:
             self.cluster.cut(a, b, mode)
-        self._later(lambda: [self.cluster.mend(a, b) for a, b in pairs] and None)
+        self._later(lambda: self._mend(pairs, self.cluster.mend))
 
     def _star(self) -> None:
         hub = self._node()
@@ -181,7 +204,7 @@ class Nemesis:
         pairs = [(a, b) for a in others for b in others if a < b]
         for a, b in pairs:
             self.cluster.cut_both(a, b)
-        self._later(lambda: [self.cluster.mend_both(a, b) for a, b in pairs] and None)
+        self._later(lambda: self._mend(pairs, self.cluster.mend_both))
 
     def _limp(self) -> None:
         leader, rand = self.cluster.leader(), self._rng.random

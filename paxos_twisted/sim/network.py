@@ -52,7 +52,7 @@ class Host(Protocol):
         """The stream to `peer` changed."""
         ...
 
-    def welcomes(self, peer: "Host") -> bool:
+    def welcomes(self, peer: Any) -> bool:
         """Whether the handshake of a stream from `peer` succeeds here."""
         ...
 
@@ -96,6 +96,8 @@ class SimNetwork:
         self.hosts: dict[NodeId, Host] = {}
         self.faults: FaultLayer | None = None
         self.filter: Filter | None = None
+        self.tamper: Callable[[NodeId, NodeId, Any], Any] | None = None
+        """Puts another message in the place of one (a scenario plays a broken peer)."""
         self.on_trace: Callable[[str], None] | None = None
         self.sent = 0
         self.dropped = 0
@@ -115,30 +117,36 @@ class SimNetwork:
         """Send `message` to each receiver whose stream is up; to the others it is lost, as in the real transport."""
         payload = self._encode(message)
         for dst in receivers:
-            link = self.links[src, dst]
-            self.sent += 1
-            extra = 0 if self.filter is None else self.filter(src, dst, message)
-            if not link.is_up or extra is None:
-                self.dropped += 1
-                if self.on_trace is not None:
-                    self.on_trace(f"{src}->{dst} lost {message!r}")
-                continue
-            if self.on_trace is not None:
-                self.on_trace(f"{src}->{dst} send {message!r}")
-            if extra:
-                self.scheduler.after(self._latency() + extra, partial(self._arrive, link, payload, 0))
-            elif self.faults is None:
-                self._send_in_order(link, payload)
+            if self.tamper is None:
+                self._send_payload(src, dst, message, payload)
             else:
-                self._send_with_faults(link, self.faults.plan(src, dst, message, self.scheduler.now_ms), payload)
+                other = self.tamper(src, dst, message)
+                self._send_payload(src, dst, other, self._encode(other))
+
+    def _send_payload(self, src: NodeId, dst: NodeId, message: Any, payload: bytes) -> None:
+        link = self.links[src, dst]
+        self.sent += 1
+        extra = 0 if self.filter is None else self.filter(src, dst, message)
+        if not link.is_up or extra is None:
+            self.dropped += 1
+            if self.on_trace is not None:
+                self.on_trace(f"{src}->{dst} lost {message!r}")
+            return
+        if self.on_trace is not None:
+            self.on_trace(f"{src}->{dst} send {message!r}")
+        if extra:
+            self.scheduler.after(self._latency() + extra, partial(self._arrive, link, payload, 0))
+        elif self.faults is None:
+            self._send_in_order(link, payload)
+        else:
+            self._send_with_faults(link, self.faults.plan(src, dst, message, self.scheduler.now_ms), payload)
 
     def _latency(self) -> int:
         return self.latency_ms + int(self._random() * self._spread)
 
     def _send_in_order(self, link: Link, payload: bytes) -> None:
         time = self.scheduler.now_ms + self.latency_ms + int(self._random() * self._spread)
-        if time < link.last_ms:
-            time = link.last_ms
+        time = max(time, link.last_ms)
         link.last_ms = time
         self.scheduler.at(time, partial(self._arrive, link, payload, link.dst_incarnation))
 
@@ -216,7 +224,7 @@ class SimNetwork:
                     self._plan(link, int(self._random() * RECONNECT_MS_MAX), self._connect)
 
     def stopped(self, node: NodeId) -> None:
-        """The process of `node` has ended: its own streams end, and if its machine lives, its kernel tells the others."""
+        """The process of `node` has ended: its own streams end; a machine that lives tells the others."""
         is_powered = self.hosts[node].is_powered
         for (src, dst), link in self.links.items():
             if src == node:

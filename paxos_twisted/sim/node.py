@@ -1,7 +1,7 @@
 """One simulated machine and the process on it: the second shell around the driver, beside the Twisted node."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +33,8 @@ class WatchedState(ReplicatedState):
         super().__init__(Bank(), session_expiry_slots)
         self._node = node
         self._invariants = invariants
+        self.is_serving = False
+        """The start-up is over: a snapshot that is installed now came from a peer."""
 
     def apply(self, slot: Slot, commands: "list[Command[Any] | None]") -> list[Any]:  # type: ignore[override]
         """As in the base class."""
@@ -43,7 +45,7 @@ class WatchedState(ReplicatedState):
     def install(self, slot: Slot, pieces: "list[bytes]", digest: str) -> None:  # type: ignore[override]
         """As in the base class."""
         super().install(slot, pieces, digest)
-        self._invariants.on_installed(self._node, slot, digest)
+        self._invariants.on_installed(self._node, slot, digest, self.is_serving)
 
 
 class SimNode:
@@ -66,13 +68,19 @@ class SimNode:
         self.rate = 1.0
         """Milliseconds of this machine's clock in one of ours."""
         self.findings: list[str] = []
+        """What start-ups have found on the disk."""
+        self.rejections = 0
+        """How often a peer refused this node's data directory."""
         self._cluster = cluster
         self._scheduler = cluster.scheduler
         self.identity = ""
         self._rng = rng
         self._waiting: list[Callable[[], None]] = []
-        self.connected: dict[int, tuple[SimClient, int]] = {}
-        """Sessions with an open connection to this process, and which one."""
+        self._unread: list[Callable[[], None]] = []  # requests that a congested node leaves in the sockets
+        self._connections: dict[int, tuple[SimClient, int]] = {}
+        self.connected: Container[int] = self._connections
+        """Sessions with an open connection to this process."""
+        self._is_flush_wanted = False
         self._is_flush_planned = False
         self._flushes = 0
         self._clock_ms = float(rng.randrange(10**6))
@@ -93,7 +101,7 @@ class SimNode:
             recovered = self.disk.open(self)
         except StoreError as error:
             self.refused = str(error)
-            cluster.note(lambda: f"node {self.node} refuses to start: {error}")
+            cluster.note(lambda: f"node {self.node} refuses to start: {self.refused}")
             return False
         self.refused = ""
         self.identity = recovered.identity
@@ -117,6 +125,7 @@ class SimNode:
             recovered.last.snapshot,
             applied,
         )
+        self.state.is_serving = True
         peers = {record.node: record for record in recovered.records if isinstance(record, PeerSeen)}
         self.driver = Driver(
             node=self.node,
@@ -143,11 +152,13 @@ class SimNode:
         self.is_frozen = False
         self.driver = self.engine = self.state = None
         self._waiting.clear()
-        self._is_flush_planned = False
-        clients, self.connected = self.connected, {}
+        self._unread.clear()
+        self._is_flush_planned = self._is_flush_wanted = False
+        clients = list(self._connections.values())
+        self._connections.clear()
         self._cluster.network.stopped(self.node)
         if self.is_powered:
-            for client, connection in clients.values():
+            for client, connection in clients:
                 self._cluster.tell_disconnected(client, self.node, connection)
 
     def hand_over(self, action: Callable[[], None]) -> None:
@@ -156,6 +167,7 @@ class SimNode:
             self._waiting.append(action)
         else:
             action()
+            self._end_input()
 
     def thaw(self) -> None:
         """What has come meanwhile is handled in one burst; the event loop may see its timers first, or the sockets."""
@@ -167,6 +179,16 @@ class SimNode:
             if not self.is_running:
                 return
             action()
+            self._end_input()
+
+    def ask(self, order: Callable[[Driver], object]) -> None:
+        """An order of the operator, from the admin port or a signal."""
+
+        def obey() -> None:
+            if self.driver is not None:
+                order(self.driver)
+
+        self.hand_over(obey)
 
     # ---- time
 
@@ -192,6 +214,7 @@ class SimNode:
     def _tick_now(self) -> None:
         if self.driver is not None:
             self.driver.on_tick(int(self._local_ms()))
+            self._end_input()
 
     # ---- the network's side (sim.network.Host)
 
@@ -207,6 +230,7 @@ class SimNode:
             cluster.note(lambda: f"{src}->{self.node} {message!r}")
         if self.driver is not None:
             self.driver.on_message(src, message)
+            self._end_input()
 
     def link_changed(self, peer: NodeId, state: LinkState) -> None:
         """The stream to `peer` changed."""
@@ -217,12 +241,13 @@ class SimNode:
 
         self.hand_over(tell)
 
-    def welcomes(self, peer: "SimNode") -> bool:  # type: ignore[override]
+    def welcomes(self, peer: "SimNode") -> bool:
         """Whether the handshake of a stream from `peer` succeeds here."""
         if self.driver is None:
             return False
         assert peer.driver is not None
-        wrong = self.driver.peer_guard(peer.node, peer.identity, peer.driver._durable_record)
+        wrong = self.driver.peer_guard(peer.node, peer.identity, peer.driver.durable_record)
+        self._end_input()
         if wrong is not None:
             self._cluster.rejected(peer.node, wrong)
             return False
@@ -255,29 +280,48 @@ class SimNode:
     def reply(self, client: int, reply: Reply) -> None:
         """An answer leaves, if that client is still connected."""
         self._cluster.invariants.on_reply(self.node, reply)
-        connected = self.connected.get(client)
+        connected = self._connections.get(client)
         if connected is not None:
             self._cluster.tell_client(connected[0], self.node, connected[1], reply)
 
     def flush_soon(self) -> None:
         """Flush at the end of this turn of the event loop; how much comes in one turn is drawn from the seed."""
-        if self._is_flush_planned:
-            return
-        self._is_flush_planned = True
-        incarnation = self.incarnation
-        self._scheduler.after(int(self._rng.random() * 1.3), lambda: self._flush(incarnation))
+        self._is_flush_wanted = True
 
-    def _flush(self, incarnation: int) -> None:
+    def _end_input(self) -> None:
+        """The process has handled one input: its turn ends here, or others come first."""
+        if not self._is_flush_wanted or self._is_flush_planned:
+            return
+        fate = self._rng.random()
+        if fate < 0.5:
+            self._flush()
+        else:
+            self._is_flush_planned = True
+            incarnation = self.incarnation
+            self._scheduler.after(int(fate * 1.2), lambda: self._flush_planned(incarnation))
+
+    def _flush_planned(self, incarnation: int) -> None:
         if incarnation != self.incarnation or self.driver is None:
             return
         if self.is_frozen:
-            self._waiting.append(lambda: self._flush(incarnation))
+            self._waiting.append(lambda: self._flush_planned(incarnation))
             return
         self._is_flush_planned = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.driver is None:
+            return
+        self._is_flush_wanted = False
         self.driver.flush()
         self._flushes += 1
         if self.engine is not None and not self._flushes % self._cluster.self_check_every:
             self.engine.check_invariants()
+        if self._unread and self.driver is not None and not self.driver.is_congested:
+            unread, self._unread = self._unread, []
+            for action in unread:
+                self.hand_over(action)
+        self._end_input()  # a flush may ask for another one
 
     def on_event(self, event: Event) -> None:
         """A past fact."""
@@ -292,16 +336,20 @@ class SimNode:
 
     def left(self, session: int, connection: int) -> None:
         """A client has closed its connection."""
-        if session in self.connected and self.connected[session][1] == connection:
-            del self.connected[session]
+        if session in self._connections and self._connections[session][1] == connection:
+            del self._connections[session]
 
     def request(self, client: "SimClient", connection: int, raw: bytes) -> None:
         """A client's request has come over its connection."""
 
         def take() -> None:
-            if self.driver is not None:
-                command = self._decode(raw)
-                self.connected[command.client] = (client, connection)
-                self.driver.on_request(raw, command)
+            if self.driver is None:
+                return
+            if self.driver.is_congested:
+                self._unread.append(take)
+                return
+            command = self._decode(raw)
+            self._connections[command.client] = (client, connection)
+            self.driver.on_request(raw, command)
 
         self.hand_over(take)

@@ -1,8 +1,9 @@
 """Linearizability by witness: the decided log is the order, so only real time is left to check.
 
-The results are checked against the log by `paxos_twisted.sim.model`. What remains is that a request takes effect between
-its call and its answer: in a slot above those of all requests that were answered before it was called. This costs a few
-microseconds a request; the general search of `paxos_twisted.check` needs no witness and is run on top now and then.
+The results are checked against the log by `paxos_twisted.sim.model`. What remains is that a request takes effect
+between its call and its answer: in a slot above those of all requests that were answered before it was called. This
+costs a few microseconds a request; the general search of `paxos_twisted.check` needs no witness and is run on top now
+and then.
 """
 
 from collections.abc import Mapping
@@ -48,12 +49,16 @@ def check_order(history: History[BankOp, BankResult], effects: Mapping[tuple[int
             raise Violation(f"LIN: request {operation.client}/{operation.seq} was refused and yet took effect")
 
 
-def search_order(history: History[BankOp, BankResult]) -> None:
+SEARCH_STEPS = 100_000
+"""A history that needs more is left to the witness: usually a few hundred steps are enough."""
+
+
+def search_order(history: History[BankOp, BankResult], steps: int = SEARCH_STEPS) -> None:
     """LIN without a witness: some order explains all answers.
 
     Raises:
         Violation: there is none. (A search that gives up proves nothing and raises nothing.)
     """
-    verdict = check_linearizable(BankModel(), history)
+    verdict = check_linearizable(BankModel(), history, steps)
     if verdict.outcome is Outcome.VIOLATION:
         raise Violation(f"LIN: no order of the requests explains the answers: {verdict.violation!r}")

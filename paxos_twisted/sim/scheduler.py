@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 
 class Timer:
@@ -55,13 +55,22 @@ class Scheduler:
             self.now_ms = max(self.now_ms, until_ms)
             return False
         self.now_ms, _, item = heapq.heappop(heap)
-        action = item.action if type(item) is Timer else item
+        action = item.action if isinstance(item, Timer) else item
         if action is not None:
             self.events += 1
-            action()  # type: ignore[operator]
+            action()
         return True
 
-    def run(self, until_ms: int) -> None:
-        """Run everything that is due at or before `until_ms`; afterwards it is that time."""
-        while self.step(until_ms):
-            pass
+    def run(self, until_ms: int, events_max: int) -> None:
+        """Run everything that is due at or before `until_ms`; afterwards it is that time. Stops when `events_max`
+        actions have run since the beginning."""
+        heap = self._heap
+        while heap and heap[0][0] <= until_ms:
+            self.now_ms, _, item = heapq.heappop(heap)
+            action = item.action if isinstance(item, Timer) else item
+            if action is not None:
+                if self.events >= events_max:
+                    return
+                self.events += 1
+                action()
+        self.now_ms = max(self.now_ms, until_ms)

@@ -28,6 +28,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     decisions_buffered: int = 100_000
     piece_bytes: int = 400
     truncate_rows: int = 16
+    proposals: int = 100_000
+    writes_queued_bytes: int = 128 * 1024 * 1024
     progress_step: int = 50
 
 
@@ -42,6 +44,8 @@ PLACES = {
     "decisions_buffered": [(replica, "DECISIONS_BUFFERED_MAX")],
     "piece_bytes": [(replicated, "PIECE_BYTES_TARGET")],
     "truncate_rows": [(truncation, "TRUNCATE_ROWS")],
+    "proposals": [(driver, "PROPOSALS_MAX"), (replica, "PROPOSALS_MAX")],
+    "writes_queued_bytes": [(driver, "WRITES_QUEUED_BYTES_MAX")],
     "progress_step": [(driver, "PROGRESS_STEP")],
 }
 

@@ -11,8 +11,8 @@ from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.net.faults import Rule
 from paxos_twisted.sim.clients import Habits
 from paxos_twisted.sim.cluster import SETTINGS, Cluster
-from paxos_twisted.sim.nemesis import Mix, Nemesis
 from paxos_twisted.sim.invariants import Violation
+from paxos_twisted.sim.nemesis import Mix, Nemesis
 from paxos_twisted.sim.order import search_order
 from paxos_twisted.sim.small import Limits, small_limits
 from paxos_twisted.sim.trace import Trace
@@ -104,12 +104,14 @@ def draw_plan(cluster_seed: int) -> Plan:
             decisions_buffered=(2 * alpha, 100_000, 100_000)[int(rand() * 3)],
             piece_bytes=(40, 400)[int(rand() * 2)],
             truncate_rows=(4, 16)[int(rand() * 2)],
+            proposals=(100, 100_000, 100_000, 100_000)[int(rand() * 4)],
+            writes_queued_bytes=(2000, 2**27, 2**27, 2**27)[int(rand() * 4)],
         ),
     )
 
 
 def run_seed(seed: int, trace: Trace | None = None, plan: Plan | None = None) -> Run:
-    """Run one seed and report; nothing that goes wrong in the cluster is raised. `plan`: another than the seed's own."""
+    """Run one seed and report; what goes wrong in the cluster is not raised. `plan`: another than the seed's own."""
     plan = plan or draw_plan(seed)
     with small_limits(plan.limits):
         return _run(seed, trace, plan)

@@ -54,6 +54,7 @@ class OneCluster:
         self.state = ReplicatedState(self.bank, 10_000_000)
         self.decoder = msgspec.msgpack.Decoder(Command[self.state.application.op_type])
         self.ports = [OnePort(self, index) for index in range(count)]
+        self.hellos = 0
         self.requests = 0
 
     @property
@@ -78,6 +79,7 @@ class OneCluster:
         """Print the totals."""
         accounts = self.bank.accounts
         totals = {
+            "hellos": self.hellos,
             "requests": self.requests,
             "commands": self.state.commands_applied,
             "money": sum(sum(shard.values()) for shard in accounts.shards),
@@ -175,6 +177,7 @@ class OneConnection(Protocol):
             self.transport.loseConnection()
             return []
         self.is_welcome = True
+        cluster.hellos += 1
         if self.port.mood == "deaf":
             self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             self.transport.pauseProducing()

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from paxos_twisted_client.bench import Bench, BenchPlan
 from paxos_twisted_client.endpoints import Address, parse_addresses, tcp_endpoint
+from paxos_twisted_client.limits import OUTSTANDING_MAX
 from paxos_twisted_client.options import Patience
 from paxos_twisted_client.pool import Pool
 from twisted.internet.selectreactor import SelectReactor
@@ -225,16 +227,16 @@ def test_a_node_that_takes_no_bytes_is_left_after_the_write_timeout(live: Live) 
         patience=Patience(write_s=0.2, read_s=5),
         endpoint=lambda address: SmallBuffer(reactor, address),
     )
-    plan = BenchPlan(requests=16000, outstanding=16000)
+    plan = BenchPlan(requests=OUTSTANDING_MAX, outstanding=OUTSTANDING_MAX, clients=16)
     bench = Bench(reactor, [pool], plan)
     bench.finished.addCallback(lambda _: pool.close()).addCallback(lambda _: reactor.stop())
     reactor.callWhenRunning(bench.start)
     guard = reactor.callLater(LIMIT_S, reactor.stop)
     reactor.run(installSignalHandlers=False)
     assert guard.active(), "in time"
-    assert bench.answered == 16000
+    assert bench.answered == bench.total
     assert {cause: count for cause, count in pool.reconnects.items() if count} == {"timeout_write": 1}
-    assert live.totals()["commands"] == 16000
+    assert live.totals()["commands"] == bench.total
 
 
 def test_a_black_hole_is_left_after_the_dial_timeout(live: Live, tmp_path: Path) -> None:
@@ -293,7 +295,8 @@ def test_the_leader_dies_at_command_k(live: Live, tmp_path: Path, clients: int, 
     assert totals["money"] == money
 
 
-def test_interrupted_it_reports_what_it_has(live: Live, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_reports_what_it_has(live: Live, tmp_path: Path, number: int) -> None:
     with subprocess.Popen(
         [*BANKCLIENT, "--bench", "-n", "10000000", "--nodes", live.nodes(), "--output", "json"],
         stdout=subprocess.PIPE,
@@ -303,20 +306,38 @@ def test_interrupted_it_reports_what_it_has(live: Live, tmp_path: Path) -> None:
         start_new_session=True,
     ) as process:
         live_long_enough(live, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, err
     assert 0 < json.loads(out)["together"]["answered"] < 10_000_000
 
 
-def live_long_enough(live: Live, process: "subprocess.Popen[str]") -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_transaction_does_not_look_done(live: Live, tmp_path: Path, number: int) -> None:
+    live.obey("1 silent")
+    with subprocess.Popen(
+        [*BANKCLIENT, "deposit", "17", "1", "--nodes", live.nodes(1)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path),
+    ) as process:
+        live_long_enough(live, process, hellos=1)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted: what was under way may or may not have been done\n"
+
+
+def live_long_enough(live: Live, process: "subprocess.Popen[str]", requests: int = 100, hellos: int = 0) -> None:
     """Wait until the client has been served."""
     assert live.process.stdin is not None
     assert live.process.stdout is not None
     while process.poll() is None:
         live.process.stdin.write("!\n")
         live.process.stdin.flush()
-        if json.loads(live.process.stdout.readline())["requests"] > 100:
+        totals = json.loads(live.process.stdout.readline())
+        if totals["requests"] >= requests or (hellos and totals["hellos"] >= hellos):
             return
 
 
@@ -379,7 +400,6 @@ def test_a_file_of_lines_and_json(live: Live, tmp_path: Path) -> None:
 
 @pytest.fixture
 def talk(live: Live, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    pexpect = pytest.importorskip("pexpect")
     talks: list[Any] = []
 
     def start(*numbers: int) -> Any:

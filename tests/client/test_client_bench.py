@@ -9,6 +9,7 @@ import pytest
 from client_stage import Node, Stage
 from paxos_twisted_client.bench import Bench, BenchPlan, Mark
 from paxos_twisted_client.history import HistoryWriter
+from paxos_twisted_client.limits import OUTSTANDING_MAX
 from paxos_twisted_client.report import bench_exit_code, bench_json, print_json, print_tables
 from rich.console import Console
 
@@ -76,6 +77,23 @@ def test_each_client_has_that_many_requests_under_way() -> None:
     played = Played(BenchPlan(requests=30, clients=2, outstanding=8)).play()
     assert played.most == 16
     assert len(played.heard) == 60
+    played.stage.end()
+
+
+class LastFirst(Played):
+    """The first request of all is answered last."""
+
+    def reply(self, node: Node, command: Command[Any]) -> None:
+        if command.seq == 1 and self.bench.ended < OUTSTANDING_MAX - 1:
+            self.stage.clock.callLater(0.01, self.reply, node, command)
+        else:
+            super().reply(node, command)
+
+
+def test_an_old_request_that_holds_the_window_up_delays_the_bench_but_does_not_stop_it() -> None:
+    played = LastFirst(BenchPlan(requests=OUTSTANDING_MAX + 50, outstanding=100)).play()
+    assert played.bench.answered == OUTSTANDING_MAX + 50
+    assert bench_exit_code(played.bench) == 0
     played.stage.end()
 
 

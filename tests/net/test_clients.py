@@ -9,6 +9,7 @@ from net_support import ME, THREE, TWO, FakeTransport, Shell, client_hello, enco
 from paxos_twisted.apps.bank import BankResult
 from paxos_twisted.core.command import NOOP, Command
 from paxos_twisted.limits import CLIENT_BUFFER_BYTES_MAX, COMMAND_BYTES_MAX, SESSION_WINDOW, SESSIONS_PER_CONNECTION_MAX
+from paxos_twisted.net.clients import RETRY_AFTER_MS
 from paxos_twisted.types import NO_NODE, ClientId, NodeId
 from paxos_twisted.wire.client import Answer, NoLeader, ProtocolError, Redirect, Refused, Reply, Unknown
 from paxos_twisted.wire.handshake import ClientWelcome
@@ -45,7 +46,9 @@ def test_a_client_is_welcomed_with_what_a_session_needs() -> None:
     [
         pytest.param(TWO, Redirect(SEVEN, 0, TWO, "127.0.0.1:7102"), id="a follower names the leader"),
         pytest.param(THREE, Redirect(SEVEN, 0, THREE, "127.0.0.1:7103"), id="whoever it is"),
-        pytest.param(NO_NODE, NoLeader(SEVEN, 0, 20, "node 1 knows no leader now"), id="or says that there is none"),
+        pytest.param(
+            NO_NODE, NoLeader(SEVEN, 0, RETRY_AFTER_MS, "node 1 knows no leader now"), id="or says that there is none"
+        ),
     ],
 )
 def test_where_to_go_is_said_on_connecting(leader: NodeId, said: Reply) -> None:
@@ -308,6 +311,38 @@ def test_held_clients_are_taken_one_by_one_until_the_driver_has_enough_again() -
     assert [client.is_reading for client in clients] == [True, True]
 
 
+def test_what_comes_behind_held_requests_waits_behind_them() -> None:
+    shell = Shell()
+    client = shell.accept_client()
+    shell.requests.is_congested = True
+    client.say(request(1))
+    shell.requests.is_congested = False
+    client.say(request(2))  # was read already when the transport was paused
+    assert shell.requests.taken == []
+    shell.turn.soon()
+    shell.end_turn()
+    assert [command.seq for _, command in shell.requests.taken] == [1, 2]
+
+
+def test_held_requests_that_are_too_many_at_once_stay_in_order() -> None:
+    shell = Shell()
+    client = shell.accept_client()
+    shell.requests.is_congested = True
+    for seq in (1, 2, 3):
+        client.say(request(seq))
+
+    def fill(command: Command[Any]) -> None:
+        shell.requests.is_congested = command.seq < 3
+
+    shell.requests.on_each = fill
+    for taken in (1, 2, 3):
+        shell.requests.is_congested = False
+        shell.turn.soon()
+        shell.end_turn()
+        assert [command.seq for _, command in shell.requests.taken] == list(range(1, taken + 1))
+        assert client.is_reading is (taken == 3)
+
+
 def test_a_held_client_that_goes_away_is_forgotten() -> None:
     shell = Shell()
     client = shell.accept_client()
@@ -329,6 +364,7 @@ def test_nonsense_that_was_held_ends_its_connection_later() -> None:
     shell.turn.soon()
     shell.end_turn()
     assert client.is_half_closed
+    assert client.is_reading, "else its end would never be seen"
 
 
 def test_a_client_that_does_not_read_its_answers_is_not_read() -> None:

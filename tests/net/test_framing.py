@@ -109,6 +109,7 @@ def test_much_is_written_in_pieces_until_the_transport_has_enough() -> None:
 
 def test_last_words_are_written_before_the_half_close_and_input_is_ignored_from_then_on() -> None:
     wired = Wired()
+    wired.connection.pause_reading()
     wired.connection.send(b"a")
     wired.connection.finish(b"because")
     assert wired.transport.heard() == [b"a", b"because"]

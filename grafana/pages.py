@@ -1,0 +1,107 @@
+"""The dashboards: which panels tell their story, in which order. Widths are columns of the grid, heights its rows."""
+
+from typing import Final
+
+from grafana import panels as p
+from grafana.layout import Page, section, shelf
+
+SCRAPE_HEALTH: Final = section("Can these numbers be believed?", shelf(6, (12, p.SCRAPES), (12, p.SCRAPE_TIME)))
+"""The end of every page. [conventions CV-26]"""
+
+OVERVIEW: Final = Page(
+    uid="paxos-overview",
+    title="Paxos: Overview",
+    story="Is the cluster well, who leads it, and since when? Then what clients get, and where each node stands.",
+    sections=(
+        section(
+            "Now",
+            shelf(
+                5,
+                (5, p.HEALTH),
+                (4, p.HEALTH_SINCE),
+                (5, p.LEADER),
+                (4, p.LEADER_SINCE),
+                (3, p.NODES_MISSING),
+                (3, p.ALERTS),
+            ),
+            shelf(4, (24, p.HEALTH_OVER_TIME)),
+            shelf(7, (14, p.FOLLOWED), (10, p.ALERTS_FIRING)),
+        ),
+        section("What clients get", shelf(8, (9, p.REPLIES), (9, p.LATENCY), (6, p.WAITING))),
+        section("Progress of the log", shelf(8, (9, p.APPLIED), (9, p.BEHIND), (6, p.DECIDED))),
+        section("The nodes", shelf(7, (24, p.NODES))),
+        SCRAPE_HEALTH,
+    ),
+)
+
+FAILOVER: Final = Page(
+    uid="paxos-failover",
+    title="Paxos: Failover",
+    story="What happened when the leader was lost: how long each phase took, who followed whom, and what clients "
+    "noticed. Purple marks are the exact times that nodes report.",
+    all_phases=True,
+    sections=(
+        section(
+            "The last failover",
+            shelf(5, (4, p.LEADER), (4, p.TAKEN_OVER), (4, p.TOOK), (9, p.PHASES), (3, p.CHANGES_NOW)),
+        ),
+        section(
+            "Who led, and who was there",
+            shelf(7, (24, p.FOLLOWED)),
+            shelf(8, (12, p.LINKS), (12, p.SUSPICIONS)),
+        ),
+        section("What clients noticed", shelf(8, (12, p.BY_NODE), (12, p.UNSERVED))),
+        section(
+            "The election",
+            shelf(8, (8, p.CAUSES), (8, p.ROUND), (8, p.ATTEMPTS)),
+            shelf(8, (12, p.PHASES_OVER_TIME), (12, p.PHASE1)),
+        ),
+        section("Coming back", shelf(8, (8, p.BEHIND), (8, p.CATCH_UP), (8, p.RECONNECTS))),
+        SCRAPE_HEALTH,
+    ),
+)
+
+NODE: Final = Page(
+    uid="paxos-node",
+    title="Paxos: Node internals",
+    story="Where a node's time, memory and disk go. Choose one node above, or compare them.",
+    sections=(
+        section("The nodes", shelf(6, (18, p.NODES), (3, p.WAL_ERRORS), (3, p.DIVERGED))),
+        section("The event loop", shelf(8, (8, p.REACTOR), (8, p.REACTOR_CELLS), (8, p.CPU))),
+        section(
+            "The disk",
+            shelf(8, (8, p.FSYNC), (8, p.COMMITS), (8, p.WRITE_QUEUE)),
+            shelf(8, (8, p.WAL_SIZE), (8, p.SINCE_SNAPSHOT), (8, p.DISK_FREE)),
+        ),
+        section("Queues and state", shelf(8, (8, p.WAITING), (8, p.KEPT), (8, p.KINDS))),
+        section(
+            "Links to other nodes",
+            shelf(8, (8, p.LINKS), (8, p.TRAFFIC), (8, p.DROPPED)),
+            shelf(8, (12, p.MESSAGES), (12, p.REJECTED)),
+        ),
+        section("Memory and files", shelf(8, (8, p.MEMORY), (8, p.GARBAGE), (8, p.FILES))),
+        SCRAPE_HEALTH,
+    ),
+)
+
+CLIENTS: Final = Page(
+    uid="paxos-clients",
+    title="Paxos: Clients and bench",
+    story="What clients ask, what they get and how fast, as the nodes see it. A bench prints the clients' own view.",
+    sections=(
+        section("Now", shelf(5, (4, p.ANSWERS_NOW), (4, p.ANSWERED_SHARE), (4, p.LATENCY_NOW), (12, p.NOT_HERE))),
+        section(
+            "What they get",
+            shelf(9, (12, p.REPLIES), (12, p.LATENCY)),
+            shelf(9, (12, p.LATENCY_CELLS), (12, p.LATENCY_BY_OP)),
+        ),
+        section("What they ask, and whom", shelf(8, (8, p.BY_OP), (8, p.BY_NODE), (8, p.REDIRECTS))),
+        section(
+            "Load on the nodes",
+            shelf(8, (6, p.CONNECTIONS), (6, p.WAITING), (6, p.SESSIONS), (6, p.UNSERVED)),
+        ),
+        SCRAPE_HEALTH,
+    ),
+)
+
+PAGES: Final = (OVERVIEW, FAILOVER, NODE, CLIENTS)

@@ -1,0 +1,210 @@
+"""The shows of paxoscluster, each on a cluster of its own: demo, soak, failover."""
+
+import contextlib
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from twisted.internet.defer import Deferred
+
+from paxos_twisted.cluster.command_line import f_option
+from paxos_twisted.cluster.demo import Plan, run_demo
+from paxos_twisted.cluster.demo_screens import WIDTH, Screen, Silent
+from paxos_twisted.cluster.failover import KINDS, run_failover
+from paxos_twisted.cluster.failover import Plan as FailoverPlan
+from paxos_twisted.cluster.failover import Report as FailoverReport
+from paxos_twisted.cluster.local import LocalCluster
+from paxos_twisted.cluster.nemesis import WEIGHTS
+from paxos_twisted.cluster.picture import save_picture
+from paxos_twisted.cluster.soak import CONFIG as SOAK_CONFIG
+from paxos_twisted.cluster.soak import Plan as SoakPlan
+from paxos_twisted.cluster.soak import Report as SoakReport
+from paxos_twisted.cluster.soak import run_soak
+from paxos_twisted.cluster.soak_screens import Progress, failover_end, soak_end
+from paxos_twisted.ctl.agreement import Verdict
+from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATION
+
+EXIT_OF_VERDICT: Final = {Verdict.OK: EXIT_OK, Verdict.VIOLATION: EXIT_VIOLATION, Verdict.UNKNOWN: EXIT_UNKNOWN}
+
+Value = TypeVar("Value")
+
+
+@click.command(epilog=EXIT_CODES)
+@f_option
+@click.option("--clients", type=click.IntRange(1, 64), default=3, show_default=True)
+@click.option("-n", "--requests", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Per client.")
+@click.option("--kill-at", type=click.IntRange(1), help="Kill the leader at this answer; else in the middle.")
+@click.option("--seed", type=int, envvar="PAXOS_SEED", help="Same seed, same transactions; else a random one.")
+@click.option("--profile", type=click.Choice(["default", "lab"]), default="default", show_default=True)
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
+@click.option("--keep", is_flag=True, help="Keep logs, history and data also when all is well.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Save what is shown as a picture.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def demo(
+    f: int,
+    clients: int,
+    requests: int,
+    kill_at: int | None,
+    seed: int | None,
+    profile: str,
+    directory: Path | None,
+    keep: bool,
+    svg: Path | None,
+    output: str,
+) -> None:
+    """Watch a leader die.
+
+    Three nodes, a bench, kill -9 in the middle, and the proof that nothing was lost or done twice.
+    """
+    if kill_at is not None and kill_at > clients * requests:
+        raise click.UsageError(f"--kill-at: there are only {clients * requests} transactions")
+    plan = Plan(
+        f=f,
+        clients=clients,
+        requests=requests,
+        kill_at=kill_at or max(1, clients * requests // 2),
+        seed=_seed(seed),
+        profile=profile,
+    )
+    keep = keep or directory is not None
+    if output == "json":
+        result = run_demo(plan, Silent(), directory=directory, keep=keep)
+        report = msgspec.to_builtins(result) | {"verdict": result.verdict.value}
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        console = Console(highlight=False, record=svg is not None, width=WIDTH if svg is not None else None)
+        result = run_demo(plan, Screen(console, Console(stderr=True)), directory=directory, keep=keep)
+        if svg is not None:
+            save_picture(console, svg, "make demo")
+    raise SystemExit(EXIT_OF_VERDICT[result.verdict])
+
+
+@click.command(epilog=EXIT_CODES)
+@f_option
+@click.option("--rounds", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Faults, in all.")
+@click.option("--seconds", type=click.FloatRange(1), help="End earlier, when this time is over.")
+@click.option("--seed", type=int, envvar="PAXOS_SEED", help="Of faults and transactions; else a random one.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(sorted(WEIGHTS)), help="Only these faults.")
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def soak(
+    f: int,
+    rounds: int,
+    seconds: float | None,
+    seed: int | None,
+    kinds: tuple[str, ...],
+    directory: Path | None,
+    output: str,
+) -> None:
+    """Torture a cluster, and check it.
+
+    Kill, freeze and restart nodes under load, again and again.
+
+    A round is one fault. After every few rounds everything comes to rest and all accounts are read. What happened since
+    the last time must be linearizable, each transaction done exactly once, no money gained or lost, all nodes equal.
+    The first violation ends the soak with exit code 3; logs, data and the history are kept.
+    """
+    plan = SoakPlan(f=f, rounds=rounds, seconds=seconds, seed=_seed(seed), kinds=kinds)
+
+    def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, SoakReport]]:
+        return lambda reactor: run_soak(reactor, plan, cluster, progress.soak)
+
+    report = _with_cluster(directory, "soak", f, SOAK_CONFIG, run, keep=lambda report: report.verdict is not Verdict.OK)
+    if output == "json":
+        _print_report(report, verdict=report.verdict.value)
+    else:
+        Console(highlight=False).print(soak_end(report))
+    raise SystemExit(EXIT_OF_VERDICT[report.verdict])
+
+
+@click.command(epilog=EXIT_CODES)
+@f_option
+@click.option("--times", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--kind", type=click.Choice(list(KINDS)), default="kill", show_default=True)
+@click.option("--clients", type=click.IntRange(1, 64), default=3, show_default=True)
+@click.option("--seed", type=int, envvar="PAXOS_SEED", help="Of faults and transactions; else a random one.")
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def failover(
+    f: int, times: int, kind: str, clients: int, seed: int | None, directory: Path | None, output: str
+) -> None:
+    """Measure how long clients wait.
+
+    Namely when something happens to a node:
+
+    \b
+    kill           kill -9 the leader
+    freeze         SIGSTOP the leader
+    stop           SIGTERM the leader (a planned restart)
+    restart        SIGTERM a follower
+    kill-follower  kill -9 a follower
+
+    The exit code is 3 when a figure is worse than what we promise of it.
+    """
+    plan = FailoverPlan(kind=kind, times=times, clients=clients, seed=_seed(seed), f=f)
+
+    def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, FailoverReport]]:
+        return lambda reactor: run_failover(reactor, plan, cluster, progress.failover)
+
+    report = _with_cluster(directory, "failover", f, "", run, keep=lambda report: report.trouble is not None)
+    if output == "json":
+        _print_report(report, median_ms=report.median_ms, worst_ms=report.worst_ms, misses=report.misses)
+    else:
+        Console(highlight=False).print(failover_end(report))
+    raise SystemExit(EXIT_VIOLATION if report.misses else EXIT_OK)
+
+
+# Inside.
+
+
+def _with_cluster(
+    directory: Path | None,
+    name: str,
+    f: int,
+    more: str,
+    run: Callable[[LocalCluster, Progress], Callable[[Any], Coroutine[Any, Any, Value]]],
+    keep: Callable[[Value], bool],
+) -> Value:
+    """Make a cluster, run something on it in the global reactor, leave no process behind."""
+    folder = directory if directory is not None else Path(tempfile.mkdtemp(prefix=f"paxos-{name}-"))
+    kept = True
+    try:
+        with LocalCluster.create(folder, f, name=name, more=more) as cluster:
+            with Progress(Console(stderr=True)) as progress:
+                report = _react(run(cluster, progress))
+            kept = keep(report)
+        return report
+    finally:
+        if directory is None and not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _react(run: Callable[[Any], Coroutine[Any, Any, Value]]) -> Value:
+    """Run the global reactor until `run` is done, and return its result."""
+    from twisted.internet import reactor, task  # noqa: PLC0415 - an entry point
+
+    results: list[Value] = []
+
+    async def whole() -> None:
+        results.append(await run(reactor))
+
+    with contextlib.suppress(SystemExit):  # how `react` ends when all is well
+        task.react(lambda _: Deferred.fromCoroutine(whole()))
+    if not results:
+        raise SystemExit(EXIT_FAILED)  # it has been told on stderr, or somebody pressed ctrl-C
+    return results[0]
+
+
+def _print_report(report: msgspec.Struct, **more: object) -> None:
+    click.echo(json.dumps(msgspec.to_builtins(report) | more, indent=2, ensure_ascii=False))
+
+
+def _seed(given: int | None) -> int:
+    return given if given is not None else secrets.randbelow(2**31)

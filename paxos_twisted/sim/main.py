@@ -1,0 +1,110 @@
+"""`paxossim`: the simulator's command line."""
+
+import sys
+
+import click
+
+from paxos_twisted.sim.mutants import MUTANTS, hunt
+from paxos_twisted.sim.scenario import run_scenario
+from paxos_twisted.sim.scenarios import SCENARIOS
+from paxos_twisted.sim.swarm import Run, Summary, run_seed, run_swarm
+from paxos_twisted.sim.trace import Trace
+
+FAILED = 3
+"""Exit code: a property is violated."""
+
+
+@click.group()
+@click.version_option(package_name="paxos-twisted")
+def main() -> None:
+    """Run whole clusters in one process, on virtual time, from a seed."""
+
+
+@main.command()
+@click.option("--seeds", default=1000, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("--start", default=0, show_default=True, type=click.IntRange(0), help="The first one.")
+@click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes.")
+@click.option("--failures", default=5, show_default=True, type=click.IntRange(1), help="Give up after so many.")
+def swarm(seeds: int, start: int, jobs: int, failures: int) -> None:
+    """Many short runs with random clusters, loads and faults."""
+    shown = 0.0
+
+    def on_run(run: Run, summary: Summary) -> None:
+        nonlocal shown
+        if run.error:
+            click.echo(_failure(run))
+        elif summary.seconds - shown >= 10:
+            shown = summary.seconds
+            click.echo(summary.text(), err=True)
+
+    summary = run_swarm(range(start, start + seeds), jobs, on_run, failures)
+    click.echo(summary.text())
+    sys.exit(FAILED if summary.failures else 0)
+
+
+@main.command()
+@click.argument("seed", type=int)
+@click.option("--trace", "is_traced", is_flag=True, help="Print every event.")
+@click.option("--tail", default=60, show_default=True, help="Without --trace: lines shown before a failure.")
+def replay(seed: int, is_traced: bool, tail: int) -> None:
+    """Run one seed again, exactly as in the swarm."""
+    trace = Trace(tail, click.echo if is_traced else None)
+    run = run_seed(seed, trace)
+    if run.error and not is_traced:
+        click.echo("\n".join(run.tail))
+    click.echo(
+        f"seed {seed}: {run.nodes} nodes, {run.slots} slots, {run.faults} faults, {run.leader_changes} leader changes, "
+        f"{run.events} events, {run.virtual_ms} ms of virtual time, trace {trace.lines} lines, sha256 {trace.digest()}"
+    )
+    if run.error:
+        click.echo(run.where if run.error.startswith("CRASH") else "", err=True)
+        click.echo(run.error)
+        sys.exit(FAILED)
+    click.echo("everything held")
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Seeds for each scenario.")
+@click.option("--start", default=0, show_default=True, help="The first seed.")
+@click.option("--trace", "is_traced", is_flag=True, help="Print every event.")
+def scenario(name: str | None, seeds: int, start: int, is_traced: bool) -> None:
+    """Run a named scenario, or all of them."""
+    if name is not None and name not in SCENARIOS:
+        raise click.UsageError(f"there is no scenario {name!r}; there are: {', '.join(SCENARIOS)}")
+    failed = 0
+    for one in SCENARIOS.values() if name is None else [SCENARIOS[name]]:
+        for seed in range(start, start + seeds):
+            outcome = run_scenario(one, seed, Trace(60, click.echo if is_traced else None))
+            if outcome.error:
+                failed += 1
+                click.echo("\n".join(outcome.tail) if not is_traced else "")
+                click.echo(f"{one.number:>3} {one.name}: seed {seed} FAILED: {outcome.error}")
+        click.echo(f"{one.number:>3} {one.name:26} {one.must_hold}")
+    sys.exit(FAILED if failed else 0)
+
+
+@main.command()
+@click.argument("name", required=False)
+def mutants(name: str | None) -> None:
+    """Switch off one safety rule at a time and count the seeds until the simulator notices."""
+    if name is not None and name not in MUTANTS:
+        raise click.UsageError(f"there is no mutant {name!r}; there are: {', '.join(MUTANTS)}")
+    missed = 0
+    for one in MUTANTS.values() if name is None else [MUTANTS[name]]:
+        found = hunt(one)
+        if found is None:
+            missed += 1
+            click.echo(f"{one.name:28} NOT CAUGHT in {one.seeds_max} seeds")
+        else:
+            count, run = found
+            click.echo(f"{one.name:28} {count:>4} seeds   {run.error[:100]}")
+    sys.exit(FAILED if missed else 0)
+
+
+def _failure(run: Run) -> str:
+    return f"seed {run.seed} FAILED: {run.error}\n    replay it: paxossim replay {run.seed} --trace"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The second opinion on the bank agrees with the bank; the log as a witness of linearizability."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paxos_twisted.apps.bank import DEPOSIT, Bank, BankOp, BankResult
+from paxos_twisted.check.history import History
+from paxos_twisted.core.command import Command
+from paxos_twisted.core.replicated import ReplicatedState
+from paxos_twisted.sim.invariants import Violation
+from paxos_twisted.sim.model import BankModel, ModelError
+from paxos_twisted.sim.order import check_order, search_order
+from paxos_twisted.types import ClientId
+
+OPS = st.builds(BankOp, st.integers(0, 3), st.integers(0, 3), st.integers(-5, 30), st.integers(0, 3))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12), OPS), max_size=60))
+def test_the_model_accepts_whatever_the_shipped_state_says(requests: list[tuple[int, int, BankOp]]) -> None:
+    state, model = ReplicatedState(Bank(), 10**6), BankModel()
+    first: dict[tuple[int, int], BankOp] = {}
+    for slot, (client, seq, drawn) in enumerate(requests):
+        op = first.setdefault((client, seq), drawn)  # a repeated request is the same request
+        command = Command(ClientId(client), -1, seq, 1, op)
+        (result,) = state.apply(slot, [command])
+        model.check(slot, command, result)
+    assert isinstance(state.application, Bank)
+    model.check_balances(dict(state.application.accounts.items()))
+
+
+@pytest.mark.parametrize(
+    ("accounts", "name"),
+    [
+        pytest.param({1: 11}, "BAL", id="money was made"),
+        pytest.param({1: -5, 2: 15}, "BAL", id="a negative balance"),
+        pytest.param({2: 10}, "BAL", id="the wrong account"),
+    ],
+)
+def test_balances_that_do_not_fit_the_log(accounts: dict[int, int], name: str) -> None:
+    model = BankModel()
+    model.check(0, Command(ClientId(1), -1, 1, 1, BankOp(DEPOSIT, 1, 10)), BankResult(1, 10))
+    model.check_balances({1: 10})
+    with pytest.raises(ModelError, match=name):
+        model.check_balances(accounts)
+
+
+def history(*events: tuple[str, int]) -> History[BankOp, BankResult]:
+    """Deposits of 10 into account 1, by clients 1, 2, …; the result says what each one was told."""
+    made: History[BankOp, BankResult] = History()
+    for time, (event, client) in enumerate(events):
+        kind, _, told = event.partition(" ")
+        match kind:
+            case "call":
+                made.invoke(client, client, 1, BankOp(DEPOSIT, 1, 10), time)
+            case "ok":
+                made.ok(client, client, 1, BankResult(1, int(told)), time)
+            case "fail":
+                made.fail(client, client, 1, "refused", time)
+            case _:
+                made.unknown(client, client, 1, "timeout", time)
+    return made
+
+
+def effects(*clients: int) -> dict[tuple[int, int], tuple[int, Any]]:
+    """The log: one deposit of each of these clients, in this order."""
+    return {(client, 1): (slot, BankResult(1, 10 * (slot + 1))) for slot, client in enumerate(clients)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "log"),
+    [
+        pytest.param(history(("call", 1), ("ok 10", 1), ("call", 2), ("ok 20", 2)), effects(1, 2), id="in order"),
+        pytest.param(
+            history(("call", 1), ("call", 2), ("ok 20", 1), ("ok 10", 2)), effects(2, 1), id="concurrent, either order"
+        ),
+        pytest.param(
+            history(("call", 1), ("unknown", 1), ("call", 2), ("ok 10", 2)), effects(2, 1), id="unknown, late"
+        ),
+        pytest.param(history(("call", 1), ("unknown", 1), ("call", 2), ("ok 10", 2)), effects(2), id="unknown, never"),
+        pytest.param(history(("call", 1), ("fail", 1)), effects(), id="refused and without effect"),
+    ],
+)
+def test_the_log_explains_the_history(seen: History[BankOp, BankResult], log: dict[tuple[int, int], Any]) -> None:
+    check_order(seen, log)
+    search_order(seen)
+
+
+@pytest.mark.parametrize(
+    ("seen", "log", "text"),
+    [
+        pytest.param(
+            history(("call", 1), ("ok 20", 1), ("call", 2), ("ok 10", 2)),
+            effects(2, 1),
+            "below slot 1",
+            id="a later request took effect before an answered one",
+        ),
+        pytest.param(history(("call", 1), ("ok 10", 1)), effects(), "no effect", id="answered and never applied"),
+        pytest.param(history(("call", 1), ("fail", 1)), effects(1), "refused and yet", id="refused and applied"),
+        pytest.param(history(("call", 1), ("ok 30", 1)), effects(1), "its slot gave", id="another result"),
+    ],
+)
+def test_the_log_contradicts_the_history(
+    seen: History[BankOp, BankResult], log: dict[tuple[int, int], Any], text: str
+) -> None:
+    with pytest.raises(Violation, match=text):
+        check_order(seen, log)
+
+
+def test_the_search_needs_no_log() -> None:
+    with pytest.raises(Violation, match="LIN"):
+        search_order(history(("call", 1), ("ok 20", 1), ("call", 2), ("ok 10", 2)))
