@@ -66,7 +66,7 @@ NODE: Final = Page(
     title="Paxos: Node internals",
     story="Where a node's time, memory and disk go. Choose one node above, or compare them.",
     sections=(
-        section("The nodes", shelf(6, (18, p.NODES), (3, p.WAL_ERRORS), (3, p.DIVERGED))),
+        section("The nodes", shelf(6, (20, p.NODES), (4, p.WAL_ERRORS))),
         section("The event loop", shelf(8, (8, p.REACTOR), (8, p.REACTOR_CELLS), (8, p.CPU))),
         section(
             "The disk",

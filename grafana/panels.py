@@ -237,7 +237,7 @@ SUSPICIONS = lines(
 )
 CAUSES = lines(
     "Changes of leader",
-    "Times that a node began to follow another leader, by what made it do so.",
+    "Times that nodes began to follow another leader, by what made them do so.",
     q.CHANGES_BY_CAUSE,
     unit="short",
     bars=True,
@@ -250,7 +250,7 @@ ROUND = lines(
     steady=True,
 )
 ATTEMPTS = lines(
-    "Phase 1 attempts", "Phases 1 that each node began, by how they ended.", q.PHASE1_ATTEMPTS, unit="short", bars=True
+    "Phase 1 attempts", "Phases 1 that nodes began, by how they ended.", q.PHASE1_ATTEMPTS, unit="short", bars=True
 )
 PHASES_OVER_TIME = lines(
     "Phases of the leader",
@@ -293,7 +293,7 @@ MESSAGES = lines(
 )
 REJECTED = lines(
     "Connections rejected",
-    "Connections per second closed because of what came over them, or because it did not come.",
+    "Connections of clients and nodes per second closed because of what came over them, or because it did not come.",
     q.REJECTED,
     unit="ops",
 )
@@ -302,12 +302,6 @@ REJECTED = lines(
 
 NODES = nodes("Nodes", "Where each node stands now; a node that does not answer has empty cells.")
 WAL_ERRORS = number("Failed writes", "Writes to the log that failed; each stops its node.", q.WAL_ERRORS, steps=NONE)
-DIVERGED = number(
-    "State differs",
-    "Times that a node found a peer with another state after the same slot; must be 0.",
-    q.DIVERGED,
-    steps=NONE,
-)
 REACTOR = lines(
     "Reactor lag",
     "How late the reactor calls what was due; above the line the alert fires.",

@@ -123,7 +123,7 @@ LATENCY_BUCKETS: Final = Query(
 )
 REDIRECTS: Final = rate("paxos_client_redirects_total", "when", "at each {{when}}")
 CONNECTIONS: Final = gauge("paxos_client_connections")
-REJECTED: Final = rate("paxos_connections_rejected_total", "side, reason", "{{side}}: {{reason}}")
+REJECTED: Final = rate("paxos_connections_rejected_total", "reason", "{{reason}}")
 PROPOSALS_OPEN: Final = gauge("paxos_proposals_open")
 SESSIONS: Final = gauge("paxos_sessions")
 
@@ -167,9 +167,9 @@ PHASE_STARTS: Final = f"paxos_failover_phase_start_timestamp_seconds{{{C}}} * 10
 """In milliseconds, as annotations want them. [CV-25]"""
 TAKE_OVERS: Final = f'paxos_failover_phase_start_timestamp_seconds{{{C}, phase="phase1"}} * 1000 > 0'
 ROUND: Final = gauge("paxos_round")
-CHANGES_BY_CAUSE: Final = counted("paxos_leader_changes_total", "node, cause", "node {{node}}: {{cause}}")
+CHANGES_BY_CAUSE: Final = counted("paxos_leader_changes_total", "cause", "{{cause}}")
 SUSPICIONS: Final = counted("paxos_suspicions_total", "node, peer", "{{node}} suspects {{peer}}")
-PHASE1_ATTEMPTS: Final = counted("paxos_phase1_attempts_total", "node, outcome", "node {{node}}: {{outcome}}")
+PHASE1_ATTEMPTS: Final = counted("paxos_phase1_attempts_total", "outcome", "{{outcome}}")
 PHASE1_MEAN: Final = Query(
     f"sum by (node) (increase(paxos_phase1_duration_seconds_sum{{{N}}}[5m])) / "
     f"sum by (node) (increase(paxos_phase1_duration_seconds_count{{{N}}}[5m]))",
@@ -206,7 +206,6 @@ WRITE_QUEUE: Final = gauge("paxos_write_queue_bytes")
 WAL_SIZE: Final = gauge("paxos_wal_size_bytes")
 DISK_FREE: Final = gauge("paxos_disk_free_bytes")
 WAL_ERRORS: Final = now(f"sum(paxos_wal_errors_total{{{N}}})", "errors")
-DIVERGED: Final = now(f"sum(paxos_state_hash_mismatches_total{{{N}}})", "differences")
 CPU: Final = Query(f'rate(process_cpu_seconds_total{{{N}, job="{JOB}"}}[{RATE}])', NODE)
 MEMORY: Final = Query(f'process_resident_memory_bytes{{{N}, job="{JOB}"}}', NODE)
 FILES: Final = Query(f'process_open_fds{{{N}, job="{JOB}"}}', NODE)
@@ -218,7 +217,7 @@ NODES: Final[Sequence[tuple[str, str, Query]]] = (
     ("leads", "bool", rows(f"max by (node) (paxos_is_leader{{{N}}})")),
     ("follows node", "none", rows(f"max by (node) (paxos_known_leader_id{{{N}}})")),
     ("applied slot", "none", rows(f"max by (node) (paxos_applied_slot{{{N}}})")),
-    ("slots behind", "none", rows(f"{LAG}{{{N}}}")),
+    ("slots behind", "none", rows(f"max by (node) ({LAG}{{{N}}})")),
     ("clients", "none", rows(f"max by (node) (paxos_client_connections{{{N}}})")),
     ("space left", "bytes", rows(f"max by (node) (paxos_disk_free_bytes{{{N}}})")),
     ("started", "dateTimeFromNow", rows(f'max by (node) (process_start_time_seconds{{{N}, job="{JOB}"}}) * 1000')),

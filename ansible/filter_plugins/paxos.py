@@ -24,6 +24,20 @@ SHARED = (
 HOST_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
 
 
+def cluster_hosts(hostvars: Any, names: list[str], port: int, http_port: int) -> dict[str, dict[str, Any]]:
+    """Of each host what the other checks need. `hostvars` is Ansible's; hosts may have ports of their own."""
+    return {
+        name: {
+            "address": hostvars[name].get("ansible_host", name),
+            "id": hostvars[name].get("paxosnode_id", 0),
+            "port": hostvars[name].get("cluster_port", port),
+            "http_port": hostvars[name].get("cluster_http_port", http_port),
+            "variables": {key: hostvars[name].get(key) for key in hostvars[name] if "_" in key},
+        }
+        for name in names
+    }
+
+
 def inventory_problems(
     hosts: Mapping[str, Mapping[str, Any]], groups: Mapping[str, list[str]], roles: str
 ) -> list[str]:
@@ -35,10 +49,11 @@ def inventory_problems(
     nodes = groups.get("paxosnodes", [])
     if len(nodes) not in COUNTS:
         problems.append(
-            f"the group paxosnodes has {len(nodes)} hosts; write 1, 3, 5, 7 or 9 of them (2F+1 nodes survive F failures)"
+            f"the group paxosnodes has {len(nodes)} hosts; write 1, 3, 5, 7 or 9 of them "
+            f"(2F+1 nodes survive F failures)"
         )
-    if len(groups.get("monitor", [])) != 1:
-        problems.append(f"the group monitor has {len(groups.get('monitor', []))} hosts; write exactly one")
+    if len(groups.get("monitoring", [])) != 1:
+        problems.append(f"the group monitoring has {len(groups.get('monitor', []))} hosts; write exactly one")
     if not groups.get("clients"):
         problems.append("the group clients is empty; name at least one host that runs bankclient")
     problems += _id_problems(nodes, hosts)
@@ -98,8 +113,8 @@ def change_problems(wanted: str, found: Mapping[str, str], stop_all: bool) -> li
     if stop_all:
         return []
     return [
-        f"this changes what must be equal on all nodes at all times: {listed}. Nodes that differ in it refuse each other, "
-        f"so all must stop for it: say -e deploy_stop_all=yes, or undo the change in the inventory"
+        f"this changes what must be equal on all nodes at all times: {listed}. Nodes that differ in it refuse "
+        f"each other, so all must stop for it: say -e deploy_stop_all=yes, or undo the change in the inventory"
     ]
 
 
@@ -111,7 +126,7 @@ def start_problems(nodes: Mapping[str, Mapping[str, Any]], first_start: Iterable
     full = [host for host in nodes if host not in empty]
     strange = [host for host in empty if _strangers(nodes[host]["data"]["entries"])]
     problems = [
-        f"{host}: its data directory holds {', '.join(_strangers(nodes[host]['data']['entries']))} but no log of a node; "
+        f"{host}: its data directory holds {_listed(_strangers(nodes[host]['data']['entries']))} but no log of a node; "
         f"empty it if that is not needed"
         for host in strange
     ]
@@ -119,10 +134,10 @@ def start_problems(nodes: Mapping[str, Mapping[str, Any]], first_start: Iterable
         problems.append(f"{host}: has a log already; take it out of paxosnode_first_start")
     missing = [host for host in empty if host not in allowed]
     if full and missing:
+        first = missing[0]
         problems.append(
-            f"{_listed(missing)} {'has' if len(missing) == 1 else 'have'} no data, but {_listed(full)} "
-            f"{'has' if len(full) == 1 else 'have'}. If {missing[0]} has really never run (an interrupted first deploy), "
-            f'say -e \'{{"paxosnode_first_start": ["{missing[0]}"]}}\'. If it has, its disk is lost and with it what it '
+            f"{_have(missing)} no data, but {_have(full)}. If {first} has really never run (an interrupted first deploy), "
+            f'say -e \'{{"paxosnode_first_start": ["{first}"]}}\'. If it has, its disk is lost and with it what it '
             f"promised: do not start it so"
         )
     return problems
@@ -209,19 +224,19 @@ def _machine(facts: Mapping[str, Any], is_node: bool) -> list[str]:
     if tuple(facts["python"][:2]) < PYTHON_MIN:
         version = ".".join(map(str, facts["python"]))
         problems.append(
-            f"has Python {version} as {facts['python_executable']}, and 3.11 is needed; install a newer one and name it "
-            f"in ansible_python_interpreter"
+            f"has Python {version} as {facts['python_executable']}, and 3.11 is needed; install a newer one and "
+            f"name it in ansible_python_interpreter"
         )
     if is_node and facts["data"]["free_mb"] < FREE_MB_MIN:
         problems.append(
-            f"has {facts['data']['free_mb']} MB left at {facts['data']['mount']}, and a node wants at least {FREE_MB_MIN}; "
+            f"has {facts['data']['free_mb']} MB left at {facts['data']['mount']}, and a node wants {FREE_MB_MIN} or more; "
             f"make room there"
         )
     for one in facts["listeners"]:
         if is_node and not one["is_ours"]:
             problems.append(
-                f"port {one['port']} is taken by {one['process']} (pid {one['pid']}); stop it, or choose other ports with "
-                f"cluster_port and cluster_http_port"
+                f"port {one['port']} is taken by {one['process']} (pid {one['pid']}); stop it, or choose other "
+                f"ports with cluster_port and cluster_http_port"
             )
     return problems
 
@@ -287,6 +302,10 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+def _have(hosts: list[str]) -> str:
+    return f"{_listed(hosts)} {'has' if len(hosts) == 1 else 'have'}"
+
+
 def _place(address: Any, port: Any) -> str:
     return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
 
@@ -302,6 +321,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Filters by their names in playbooks."""
         return {
+            "cluster_hosts": cluster_hosts,
             "inventory_problems": inventory_problems,
             "machine_problems": machine_problems,
             "cluster_nodes": cluster_nodes,

@@ -50,13 +50,15 @@ def build(python: str, machine: str, out: Path, source: Path) -> dict[str, Any]:
         _pip("wheel", "--no-deps", "--wheel-dir", wheels, source)
         (ours,) = wheels.glob("*.whl")
         _download(python, machine, wheels)
+        (pip,) = wheels.glob("pip-*.whl")
         release = _write_lock(wheels)
         archive = folder / f"{release}.tar.gz"
         _pack(wheels, archive)
     for old in folder.glob("*.tar.gz"):
         if old != archive:
             old.unlink()
-    made = {"stamp": stamp, "release": release, "version": ours.name.split("-")[1], "archive": archive.name}
+    version = ours.name.split("-")[1]
+    made = {"stamp": stamp, "release": release, "version": version, "pip": pip.name, "archive": archive.name}
     stamp_file.write_text(json.dumps(made, indent=2) + "\n")
     return {**made, "archive": str(archive), "changed": True}
 

@@ -96,7 +96,7 @@ class Screen:
         assert result.bench is not None
         self._out.print(Padding(rtt_table(result.bench), (0, 0, 0, 2)))
         self._out.print()
-        self._out.print(Rule(Text(f" the death of node {result.leader} ", "bold"), style="dim", align="left"))
+        self._out.print(Rule(Text(f" The death of node {result.leader} ", "bold"), style="dim", align="left"))
         self._out.print(Padding(kill_screen(result), (0, 0, 0, 2)))
         self._out.print()
 

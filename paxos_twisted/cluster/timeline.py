@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 BUCKETS_MS: Final = (5, 10, 20, 50, 100, 200, 500, 1000)
 
+ANSWERS_WANTED: Final = 4
+"""In one column, on average: with fewer the bars are ragged."""
+
 _SAMPLE = re.compile(r'^(\w+)(?:\{phase="(\w+)"\})? (\S+)$', re.MULTILINE)
 
 
-class Timeline(NamedTuple):
+class Timeline(msgspec.Struct, frozen=True):
     """Answers per column of `bucket_ms`, around an event in column `event`."""
 
     bucket_ms: int
@@ -33,12 +38,15 @@ class Timeline(NamedTuple):
 
 
 def make_timeline(answers_ns: Sequence[int], event_ns: int, gap_ms: float, width: int = 72) -> Timeline:
-    """Count answers (their times, ascending) per column, so that the gap takes up to a sixth of the width.
+    """Count answers (their times, ascending) per column, so that the gap takes up to a sixth of the width, and a column
+    holds a few answers.
 
     The event stands in the column after the first third.
     """
     third = width // 3
-    bucket_ms = next((size for size in BUCKETS_MS if gap_ms <= size * width // 6), BUCKETS_MS[-1])
+    span_ms = (answers_ns[-1] - answers_ns[0]) / 1e6 if answers_ns else 0.0
+    fits = (s for s in BUCKETS_MS if gap_ms <= s * width // 6 and len(answers_ns) * s >= ANSWERS_WANTED * span_ms)
+    bucket_ms = next(fits, BUCKETS_MS[-1])
     bucket_ns = bucket_ms * 1_000_000
     start_ns = event_ns - third * bucket_ns
     counts = [0] * width
@@ -56,7 +64,7 @@ def bars(counts: Sequence[int], rows: int) -> list[str]:
     return ["".join(BLOCKS[min(8, max(0, height - 8 * row))] for height in heights) for row in reversed(range(rows))]
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True):
     """A step of a failover, in milliseconds after the kill."""
 
     name: str

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from paxos_twisted.ctl.node_api import NodeApi, NodeError, NodeStatus, all_statuses
 from paxos_twisted.types import NO_NODE, NodeId
@@ -23,7 +25,7 @@ class Verdict(Enum):
     """It could not be told: a node does not answer, or the cluster is not quiet."""
 
 
-class Check(NamedTuple):
+class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     name: str

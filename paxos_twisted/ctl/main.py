@@ -175,7 +175,8 @@ def snapshot(settings: Settings, /, node: str, wait: float, **given: Any) -> Non
 def verify(settings: Settings, /, wait: float, **given: Any) -> None:
     """Check that all nodes agree.
 
-    Same slots, same state hash, every slot accounted for. Waits until nothing is under way; a cluster that clients keep busy cannot be compared (exit code 4).
+    Same slots, same state hash, every slot accounted for. Waits until nothing is under way; a cluster that clients keep
+    busy cannot be compared (exit code 4).
     """
     config = settings.take(**given).config()
     statuses, quiet = wait_until_quiet(settings.apis(config), wait)
@@ -184,8 +185,7 @@ def verify(settings: Settings, /, wait: float, **given: Any) -> None:
     if not quiet and verdict is Verdict.OK:
         verdict = Verdict.UNKNOWN
     if settings.is_json:
-        rows = [{"name": check.name, "verdict": check.verdict.value, "text": check.text} for check in checks]
-        print_json({"verdict": verdict.value, "quiet": quiet, "checks": rows, "nodes": _by_id(statuses)})
+        print_json({"verdict": verdict.value, "quiet": quiet, "checks": checks, "nodes": _by_id(statuses)})
     else:
         console = Console(highlight=False)
         console.print(checks_table(checks))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from everything import DASHBOARDS, Json, load, panels
+from expressions import DASHBOARDS, Json, load, panels
 
 from grafana.__main__ import HERE, generated
 from grafana.layout import COLUMNS, FOLDER, Page, dashboard, section, shelf

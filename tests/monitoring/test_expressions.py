@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from everything import Expression, known, of_dashboards, of_rules
+from expressions import Expression, known, of_dashboards, of_rules
 from promql_names import Selector, named
 
 from prometheus.__main__ import FOLDER

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from paxos_twisted.core.events import Restored, Suspected
 from paxos_twisted.types import NodeId
 
-DELAY_GROWTH_MAX = 4
-"""The delay never exceeds this many times its first value: a very sick network must not end detection altogether."""
+DELAY_GROWTH_MAX = 2
+"""The delay never exceeds this many times its first value: a sick network must not end detection altogether, and a silent
+leader is replaced within three times the configured delay, whatever happened before."""
 
 
 class FailureDetector:
