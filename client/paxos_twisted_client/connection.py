@@ -35,6 +35,9 @@ TIMEOUTS: Final = frozenset({TIMEOUT_DIAL, TIMEOUT_READ, TIMEOUT_WRITE})
 _greeting = msgspec.msgpack.Decoder(ClientGreeting)
 NS: Final = 1_000_000_000
 
+SLICES: Final = 4
+"""Parts of a timeout, see "Timers" below."""
+
 
 class Answered(Interface):
     """A session, as the connection knows it."""
@@ -112,6 +115,7 @@ class NodeConnection(Protocol):
         self._write_timer: DelayedCall | None = None
         self._heard_ns = 0
         self._waiting_since_ns = 0
+        self._read_due_ns = 0  # when `_read_timer` should fire
         self._word: Redirect | NoLeader | None = None
         self._has_opened = False
         self._gone: Deferred[None] = Deferred()
@@ -138,7 +142,7 @@ class NodeConnection(Protocol):
 
     def dial(self, endpoint: Endpoint) -> None:
         """Connect and shake hands. The owner hears `on_open` or `on_lost`, never during this call."""
-        self._dial_timer = self._reactor.callLater(self._patience.dial_s, self._dial_timeout)
+        self._dial_timer = self._reactor.callLater(self._patience.dial_s / SLICES, self._dial_slice, SLICES - 1)
         factory = Factory.forProtocol(lambda: self)
         factory.noisy = False
         self._dialing = endpoint.connect(factory)
@@ -149,7 +153,7 @@ class NodeConnection(Protocol):
         if not self.unanswered:
             self._waiting_since_ns = now_ns
             if self._read_timer is None:
-                self._read_timer = self._reactor.callLater(self._patience.read_s, self._check_silence)
+                self._watch_silence(self._patience.read_s)
         self.unanswered += 1
         self._out.append(request)
         if not self._in_turn and self._flush_call is None:
@@ -275,11 +279,15 @@ class NodeConnection(Protocol):
             assert not isinstance(reply, Answer)
             self._owner.on_reply(self, reply)
 
-    # Timers. Each is confirmed after one more turn of the reactor:
-    # 1. We were stopped or busy. 2. What we wait for arrived meanwhile. 3. Timers run before sockets are looked at.
+    # Timers. The time in which we were stopped or busy is not the node's fault, so
+    # - each is confirmed after one more turn of the reactor, as timers run before sockets are looked at;
+    # - a stall of ours, however long, counts as one slice of a timeout at most.
 
-    def _dial_timeout(self) -> None:
-        self._dial_timer = self._reactor.callLater(0, self._confirm_dial_timeout)
+    def _dial_slice(self, left: int) -> None:
+        if left:
+            self._dial_timer = self._reactor.callLater(self._patience.dial_s / SLICES, self._dial_slice, left - 1)
+        else:
+            self._dial_timer = self._reactor.callLater(0, self._confirm_dial_timeout)
 
     def _confirm_dial_timeout(self) -> None:
         self._dial_timer = None
@@ -298,13 +306,20 @@ class NodeConnection(Protocol):
         self._read_timer = None
         if not self.unanswered:
             return
-        left_s = self._patience.read_s - self._silent_s()
+        read_s = self._patience.read_s
+        left_s = read_s - self._silent_s()
         if self.is_paused:  # bytes wait to be written: the write timeout is in charge
-            left_s = self._patience.read_s
+            left_s = read_s
+        elif left_s <= 0 and self._now_ns() - self._read_due_ns > read_s / SLICES * NS:
+            left_s = read_s / SLICES
         if left_s > 0:
-            self._read_timer = self._reactor.callLater(left_s, self._check_silence)
+            self._watch_silence(left_s)
         else:
             self._read_timer = self._reactor.callLater(0, self._confirm_silence)
+
+    def _watch_silence(self, after_s: float) -> None:
+        self._read_due_ns = self._now_ns() + int(after_s * NS)
+        self._read_timer = self._reactor.callLater(after_s, self._check_silence)
 
     def _confirm_silence(self) -> None:
         self._read_timer = None

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 from rich.console import Console
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from paxos_twisted.cluster.command_line import f_option
 from paxos_twisted.cluster.demo import Plan, run_demo
@@ -32,6 +32,8 @@ from paxos_twisted.ctl.agreement import Verdict
 from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATION
 
 EXIT_OF_VERDICT: Final = {Verdict.OK: EXIT_OK, Verdict.VIOLATION: EXIT_VIOLATION, Verdict.UNKNOWN: EXIT_UNKNOWN}
+
+EXIT_INTERRUPTED: Final = 130
 
 Value = TypeVar("Value")
 
@@ -113,10 +115,21 @@ def soak(
     """
     plan = SoakPlan(f=f, rounds=rounds, seconds=seconds, seed=_seed(seed), kinds=kinds)
 
-    def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, SoakReport]]:
-        return lambda reactor: run_soak(reactor, plan, cluster, progress.soak)
+    latest: list[SoakReport] = []
 
-    report = _with_cluster(directory, "soak", f, SOAK_CONFIG, run, keep=lambda report: report.verdict is not Verdict.OK)
+    def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, SoakReport]]:
+        def on_progress(report: SoakReport) -> None:
+            latest[:] = [report]
+            progress.soak(report)
+
+        return lambda reactor: run_soak(reactor, plan, cluster, on_progress)
+
+    try:
+        report = _with_cluster(directory, "soak", f, SOAK_CONFIG, run, keep=lambda end: end.verdict is not Verdict.OK)
+    except _Interrupted:
+        if latest and output == "table":
+            Console(highlight=False).print(soak_end(latest[0], is_interrupted=True))
+        raise SystemExit(EXIT_INTERRUPTED) from None
     if output == "json":
         _print_report(report, verdict=report.verdict.value)
     else:
@@ -153,7 +166,10 @@ def failover(
     def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, FailoverReport]]:
         return lambda reactor: run_failover(reactor, plan, cluster, progress.failover)
 
-    report = _with_cluster(directory, "failover", f, "", run, keep=lambda report: report.trouble is not None)
+    try:
+        report = _with_cluster(directory, "failover", f, "", run, keep=lambda end: end.trouble is not None)
+    except _Interrupted:
+        raise SystemExit(EXIT_INTERRUPTED) from None
     if output == "json":
         _print_report(report, median_ms=report.median_ms, worst_ms=report.worst_ms, misses=report.misses)
     else:
@@ -181,6 +197,9 @@ def _with_cluster(
                 report = _react(run(cluster, progress))
             kept = keep(report)
         return report
+    except _Interrupted:
+        kept = False
+        raise
     finally:
         if directory is None and not kept:
             shutil.rmtree(folder, ignore_errors=True)
@@ -188,18 +207,40 @@ def _with_cluster(
 
 def _react(run: Callable[[Any], Coroutine[Any, Any, Value]]) -> Value:
     """Run the global reactor until `run` is done, and return its result."""
-    from twisted.internet import reactor, task  # noqa: PLC0415 - an entry point
+    from twisted.internet import reactor as global_reactor  # noqa: PLC0415 - an entry point
+    from twisted.internet import task  # noqa: PLC0415
 
+    reactor: Any = global_reactor
     results: list[Value] = []
 
     async def whole() -> None:
-        results.append(await run(reactor))
+        with contextlib.suppress(CancelledError):
+            results.append(await run(reactor))
 
-    with contextlib.suppress(SystemExit):  # how `react` ends when all is well
-        task.react(lambda _: Deferred.fromCoroutine(whole()))
-    if not results:
-        raise SystemExit(EXIT_FAILED)  # it has been told on stderr, or somebody pressed ctrl-C
-    return results[0]
+    def start(_: object) -> Deferred[None]:
+        done = Deferred.fromCoroutine(whole())
+
+        def end() -> Deferred[None]:  # after ctrl-C the clients are closed in order, too
+            done.cancel()
+            return done
+
+        reactor.addSystemEventTrigger("before", "shutdown", end)
+        return done
+
+    code: object = None
+    try:
+        task.react(start)
+    except SystemExit as end:  # so `react` always ends
+        code = end.code
+    if results:
+        return results[0]
+    if code:
+        raise SystemExit(EXIT_FAILED)  # an exception of ours, which `react` has told on stderr
+    raise _Interrupted
+
+
+class _Interrupted(Exception):
+    """Somebody pressed ctrl-C."""
 
 
 def _print_report(report: msgspec.Struct, **more: object) -> None:

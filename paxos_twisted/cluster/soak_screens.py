@@ -58,7 +58,7 @@ class Progress:
             self._live.update(screen, refresh=True)
         elif time.monotonic() >= self._line_at:
             self._line_at = time.monotonic() + LINE_EVERY_S
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def soak(self, report: soak.Report) -> None:
         """A round of the soak has ended."""
@@ -129,14 +129,16 @@ def kinds_table(report: soak.Report) -> Table:
     return table
 
 
-def soak_end(report: soak.Report) -> Group:
-    """The last word of a soak."""
+def soak_end(report: soak.Report, *, is_interrupted: bool = False) -> Group:
+    """The last word of a soak. What came after the last proof of an interrupted one was not checked."""
     mark, style = MARKS[report.verdict]
     words = {
         Verdict.OK: f"{report.rounds:,} rounds: nothing lost, nothing doubled, nothing out of order",
         Verdict.VIOLATION: f"violated in round {report.rounds + 1:,}",
         Verdict.UNKNOWN: "some windows were too hard to check",
     }
+    if is_interrupted:
+        mark, style, words[report.verdict] = "!", "yellow", f"interrupted after {report.rounds:,} rounds"
     title = Text.assemble(
         (f"{mark} {words[report.verdict]}", f"bold {style}"),
         (f"  {duration(report.seconds)}, seed {report.plan.seed}", "dim"),

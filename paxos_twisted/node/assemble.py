@@ -12,7 +12,7 @@ from paxos_twisted.core.multipaxos.replica import MultiPaxos
 from paxos_twisted.core.records import PeerSeen
 from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.core.transfer import TransferMessage
-from paxos_twisted.net.clients import ClientMetrics, ClientPort
+from paxos_twisted.net.clients import ClientPort
 from paxos_twisted.net.connections import Connections
 from paxos_twisted.net.greeting import LocalNode
 from paxos_twisted.net.peers import PeerLinks
@@ -20,6 +20,7 @@ from paxos_twisted.net.transport import Sockets
 from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import Driver, Shell
 from paxos_twisted.node.inputs import Inputs
+from paxos_twisted.node.metrics import Metrics
 from paxos_twisted.node.observe import Durations
 from paxos_twisted.node.state_hash import StateHasher
 from paxos_twisted.storage.recovery import Recovered
@@ -55,7 +56,7 @@ def assemble(
     shell: Shell,
     sockets: Sockets,
     connections: Connections,
-    metrics: ClientMetrics,
+    metrics: Metrics,
     on_link: Callable[[NodeId, LinkState], None],
 ) -> Parts:
     """Make and join the parts. Nothing is sent or dialled yet.

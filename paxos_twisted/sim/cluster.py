@@ -98,6 +98,7 @@ class Cluster:
         """Nodes to which something was done that may make them stop or refuse to start."""
         self.banned: set[NodeId] = set()
         """Nodes whose disk was lost or replaced by an old one: they may run, but nobody may listen to them."""
+        self._is_healed = False
         self._rules: list[Rule] = []
         self._client_rng = self.stream("clients")
         self._streams: dict[tuple[int, NodeId, bool], int] = {}
@@ -268,6 +269,8 @@ class Cluster:
             if machine.is_running and machine.incarnation == incarnation:
                 machine.disk.kill()
                 machine.end()
+                if self._is_healed:
+                    self.restart(node)
 
         self.scheduler.after(30, end)
 
@@ -435,6 +438,7 @@ class Cluster:
     def heal(self) -> None:
         """End all faults and start whatever is down."""
         self.note(lambda: "everything is healed")
+        self._is_healed = True
         self.network.filter = None
         self.network.tamper = None
         self._rules.clear()

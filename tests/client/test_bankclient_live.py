@@ -219,13 +219,14 @@ class SmallBuffer:
 def test_a_node_that_takes_no_bytes_is_left_after_the_write_timeout(live: Live) -> None:
     live.obey("2 lead", "1 deaf")
     reactor: Any = SelectReactor()
+    deaf = parse_addresses(live.nodes(1))[0]
     pool = Pool(
         reactor,
         parse_addresses(live.nodes()),
         cluster="demo",
         application="bank",
-        patience=Patience(write_s=0.2, read_s=5),
-        endpoint=lambda address: SmallBuffer(reactor, address),
+        patience=Patience(write_s=0.5, read_s=20, request_s=LIMIT_S),
+        endpoint=lambda address: (SmallBuffer if address == deaf else tcp_endpoint)(reactor, address),
     )
     plan = BenchPlan(requests=OUTSTANDING_MAX, outstanding=OUTSTANDING_MAX, clients=16)
     bench = Bench(reactor, [pool], plan)

@@ -602,6 +602,28 @@ def test_an_answer_that_waits_in_the_socket_while_we_were_stopped_counts(stage: 
     assert reconnects(stage) == {}
 
 
+def test_a_stall_of_ours_is_not_counted_against_a_node_that_we_dial(stage: Stage) -> None:
+    first = stage.nodes[0]
+    stage.submit(stage.pool.session(), OP)
+    first.accept()
+    stage.clock.advance(8.0)
+    stage.run(0.370)
+    assert first.is_connected, "the stall was one slice of four"
+    stage.run(0.010)
+    assert reconnects(stage) == {TIMEOUT_DIAL: 1}
+
+
+def test_a_stall_of_ours_is_not_counted_against_a_node_that_owes_an_answer(stage: Stage) -> None:
+    first = stage.nodes[0]
+    stage.submit(stage.pool.session(), OP)
+    first.welcome()
+    stage.clock.advance(2.5)
+    stage.run(0.245)
+    assert first.is_connected, "it has a slice of time to answer"
+    stage.run(0.010)
+    assert reconnects(stage) == {TIMEOUT_READ: 1}
+
+
 def test_connect_looks_for_the_leader_without_a_request(stage: Stage) -> None:
     first, second, _ = stage.nodes
     done: list[None] = []
