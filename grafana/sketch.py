@@ -41,7 +41,7 @@ def _page(page: Page) -> str:
 def _drawn(section: Section) -> list[str]:
     lines = [f"v {section.title}"]
     for shelf in section.shelves:
-        inner = shelf.height // 2
+        inner = max(3, shelf.height // 2)
         boxes = [_box(panel, width * CELL, inner) for width, panel in shelf.panels]
         lines += ["".join(row).rstrip() for row in zip(*boxes, strict=True)]
     return lines
@@ -49,7 +49,7 @@ def _drawn(section: Section) -> list[str]:
 
 def _box(panel: Panel, width: int, inner: int) -> list[str]:
     edge = "+" + "-" * (width - 2) + "+"
-    words = textwrap.wrap(panel.title or "", width - 4)[: inner - 1]
+    words = textwrap.wrap(panel.title or "", width - 4, break_on_hyphens=False)[: inner - 1]
     words.append(panel.type_val if panel.type_val != "stat" else "number")
     rows = [f"| {word[: width - 4]:<{width - 4}} |" for word in words + [""] * (inner - len(words))]
     return [edge, *rows, edge]

@@ -44,6 +44,9 @@ def _p99(histogram: str, level: str) -> str:
     return f"histogram_quantile(0.99, sum by ({level}, le) (rate({histogram}_bucket[1m])))"
 
 
+_LEADING: Final = "(paxos_round and on (cluster, node) paxos_is_leader == 1)"
+"""Rounds of nodes that say that they lead. A leader that was frozen says so for a moment after it was replaced."""
+
 NODES: Final = (
     Recording(
         name=NODE_UP,
@@ -100,10 +103,15 @@ count by (cluster) (up{{job="{JOB}"}})""",
         name=LEADER,
         labels=("cluster",),
         expr=f"""
-max by (cluster) (paxos_known_leader_id and on (cluster, node) paxos_is_leader == 1)
+max by (cluster) (
+  paxos_known_leader_id and on (cluster, node)
+  {_LEADING}
+  == on (cluster) group_left ()
+  max by (cluster) {_LEADING}
+)
 or
 max by (cluster) (up{{job="{JOB}"}}) * 0 - 1""",
-        meaning="Id of the node that leads, by its own word; -1 if none does.",
+        meaning="Id of the node that leads, by its own word, in the highest round if there are two; -1 if none does.",
     ),
     Recording(
         name=HEALTH,

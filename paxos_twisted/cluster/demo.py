@@ -144,6 +144,11 @@ def run_demo(plan: Plan, stage: Stage, *, directory: Path | None = None, keep: b
             _play(cluster, plan, stage, result)
         except (ClusterError, BenchError, HistoryError, NodeError) as error:
             result.error = str(error)
+        except KeyboardInterrupt:
+            cluster.kill_all()
+            if is_temporary and not keep:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
     result.seconds = time.monotonic() - started
     if is_temporary and not keep and result.verdict is Verdict.OK:
         shutil.rmtree(folder, ignore_errors=True)

@@ -21,7 +21,7 @@ from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import Driver, Shell
 from paxos_twisted.node.inputs import Inputs
 from paxos_twisted.node.metrics import Metrics
-from paxos_twisted.node.observe import Durations
+from paxos_twisted.node.observe import Durations, Events
 from paxos_twisted.node.state_hash import StateHasher
 from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.storage.sqlite_store import SqliteStore
@@ -57,6 +57,7 @@ def assemble(
     sockets: Sockets,
     connections: Connections,
     metrics: Metrics,
+    events: Events,
     on_link: Callable[[NodeId, LinkState], None],
 ) -> Parts:
     """Make and join the parts. Nothing is sent or dialled yet.
@@ -124,7 +125,7 @@ def assemble(
         snapshot=recovered.snapshot,
         last_record=recovered.last_seq,
         peers={record.node: record for record in recovered.records if isinstance(record, PeerSeen)},
-        meter=Durations(metrics),
+        meter=Durations(metrics, events),
         clock=time.perf_counter,
     )
     return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state))

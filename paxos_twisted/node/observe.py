@@ -57,6 +57,8 @@ class Events:
                     log.info("{who} in round {rnd} ({cause})", who=who, rnd=event.rnd, cause=event.cause)
                     self.leader_changes += 1
                     metrics.leader_changes[event.cause] += 1
+                    if event.leader != self.node:
+                        self._phase = ""  # somebody else has won: what this node had begun leads nowhere
             case Suspected():
                 metrics.suspicions[str(event.node)] += 1
                 self._begin("elect")
@@ -76,7 +78,7 @@ class Events:
             case Phase1Ended():
                 self._end_phase1(event)
             case FillEnded():
-                self._end()
+                self._begin("first_commit")
                 log.info("everything that round {rnd} found is decided", rnd=event.rnd)
             case SteppedDown():
                 self._phase = ""
@@ -106,6 +108,11 @@ class Events:
         else:
             log.info("phase 1 of round {rnd} failed ({outcome})", rnd=event.rnd, outcome=event.outcome)
 
+    def on_commit(self) -> None:
+        """A command that came in here was decided: a failover, if there was one, is over."""
+        if self._phase == "first_commit":
+            self._end()
+
     def _begin(self, phase: str) -> None:
         """A phase of a failover begins; the one before it ends."""
         self._end()
@@ -122,7 +129,13 @@ class Events:
 class Durations:
     """The driver's `Meter`."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self.on_commit = metrics.commit_duration.observe
+    def __init__(self, metrics: Metrics, events: Events) -> None:
+        self._committed = metrics.commit_duration.observe
+        self._events = events
         self.on_apply = metrics.apply_duration.observe
         self.on_snapshot = metrics.snapshot_duration.observe
+
+    def on_commit(self, seconds: float) -> None:
+        """A run that came in here was decided."""
+        self._committed(seconds)
+        self._events.on_commit()

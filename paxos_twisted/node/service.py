@@ -211,6 +211,7 @@ class NodeService(MultiService):
             sockets=self._sockets,
             connections=self.connections,
             metrics=self.metrics,
+            events=self.events,
             on_link=self._on_link,
         )
         self.parts = parts

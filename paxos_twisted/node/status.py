@@ -94,6 +94,7 @@ def refresh(metrics: Metrics, parts: Parts) -> None:
     metrics.slots_decided["command"] = state.commands_applied + state.duplicates
     metrics.slots_decided["noop"] = state.noops
     metrics.proposals_open = engine.waiting
+    metrics.buffered_decisions = engine.status()["log"].get("buffered_slots", 0)
     metrics.sessions = len(state.sessions)
     metrics.snapshot_slot = NO_SLOT if driver.snapshot is None else driver.snapshot.slot
     metrics.client_connections = len(clients.streams)

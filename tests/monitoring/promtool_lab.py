@@ -6,7 +6,7 @@ A test changes the series of a healthy cluster, and promtool evaluates the real 
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Lab:
         self.set("paxos_node_info", 1, node=node)
         self.set("paxos_is_leader", int(node == 1), node=node)
         self.set("paxos_known_leader_id", 1, node=node)
+        self.set("paxos_round", 1001, node=node)
         self.set("paxos_leader_changes_total", 1, node=node, cause="round")
         self.set("paxos_decided_slot", lambda second: SLOTS_PER_S * second, node=node)
         self.set("paxos_applied_slot", lambda second: SLOTS_PER_S * second, node=node)
@@ -91,6 +92,8 @@ class Lab:
             changes = self.series[self.key("paxos_leader_changes_total", node=node, cause="round")]
             for second in range(start, self.seconds):
                 changes[second] = (changes[second] or 0) + (1 if leader else 0)
+            if leader:
+                self.set("paxos_round", 1000 * (1 + start) + leader, start, node=node)
             self.set("paxos_is_leader", int(node == leader), start, node=node)
             self.set("paxos_known_leader_id", leader or -1, start, node=node)
             self.set("paxos_proposals_open", 10 if node == leader else 0, start, node=node)
@@ -114,45 +117,61 @@ def firing(alert: str, summary: str, **labels: str) -> dict[str, Any]:
     return {"alert": alert, "summary": summary, "labels": labels}
 
 
-def check(folder: Path, lab: Lab, seconds: Sequence[int], expected: Sequence[dict[str, Any]]) -> None:
+def check_alerts(folder: Path, lab: Lab, seconds: Sequence[int], expected: Sequence[dict[str, Any]]) -> None:
     """Exactly the expected alerts fire at each of the seconds.
 
     Raises:
         AssertionError: what promtool printed.
     """
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
     rules = {alert.name: alert for alert in ALERTS}
     samples, alerts = [], []
     for one in expected:
         rule = rules[one["alert"]]
         labels = {**one["labels"], "severity": rule.severity}
-        names = {"__name__": "ALERTS", "alertname": rule.name, "alertstate": "firing", **labels}
-        texts = ", ".join(f'{name}="{value}"' for name, value in names.items() if name != "__name__")
-        samples.append({"labels": f"ALERTS{{{texts}}}", "value": 1})
+        texts = ", ".join(f'{name}="{value}"' for name, value in {**labels, "alertstate": "firing"}.items())
+        samples.append({"labels": f'ALERTS{{alertname="{rule.name}", {texts}}}', "value": 1})
         annotations = {"summary": one["summary"], "description": rule.description}
         annotations["runbook_url"] = runbook_url(rule, RUNBOOKS)
         alerts.append((rule.name, {"exp_labels": labels, "exp_annotations": annotations}))
-    test = {
-        "interval": "1s",
-        "input_series": [{"series": key, "values": written(values)} for key, values in lab.series.items()],
-        "promql_expr_test": [
-            {"expr": 'ALERTS{alertstate="firing"}', "eval_time": f"{second}s", "exp_samples": samples}
-            for second in seconds
-        ],
-        "alert_rule_test": [
-            {
-                "alertname": name,
-                "eval_time": f"{second}s",
-                "exp_alerts": [alert for other, alert in alerts if other == name],
-            }
-            for second in seconds
-            for name in dict(alerts)
-        ],
+    everything = [
+        {"expr": 'ALERTS{alertstate="firing"}', "eval_time": f"{second}s", "exp_samples": samples} for second in seconds
+    ]
+    texts_of_each = [
+        {
+            "alertname": name,
+            "eval_time": f"{second}s",
+            "exp_alerts": [alert for other, alert in alerts if other == name],
+        }
+        for second in seconds
+        for name in dict(alerts)
+    ]
+    _promtool(folder, lab, promql_expr_test=everything, alert_rule_test=texts_of_each)
+
+
+def check_values(folder: Path, lab: Lab, second: int, expected: Mapping[str, float]) -> None:
+    """Recorded series of the cluster have these values at that second.
+
+    Raises:
+        AssertionError: what promtool printed.
+    """
+    tests = [
+        {"expr": name, "eval_time": f"{second}s", "exp_samples": [{"labels": lab.key(name), "value": value}]}
+        for name, value in expected.items()
+    ]
+    _promtool(folder, lab, promql_expr_test=tests)
+
+
+def _promtool(folder: Path, lab: Lab, **tests: list[dict[str, Any]]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    series = [{"series": key, "values": written(values)} for key, values in lab.series.items()]
+    content = {
+        "rule_files": [str(path) for path in sorted(FOLDER.glob("*.yml"))],
+        "evaluation_interval": "1s",
+        "tests": [{"interval": "1s", "input_series": series, **tests}],
     }
     file = folder / "test.yml"  # JSON is YAML, and written ten times as fast
-    content = {"rule_files": [str(path) for path in sorted(FOLDER.glob("*.yml"))], "evaluation_interval": "1s"}
-    file.write_text(json.dumps({**content, "tests": [test]}), encoding="utf-8")
+    file.write_text(json.dumps(content), encoding="utf-8")
     done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

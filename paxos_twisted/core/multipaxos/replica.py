@@ -358,7 +358,7 @@ class MultiPaxos:
             "detector": {"policy": self.settings.policy, "delay_ms": self.failure_detector.delay_ms},
             "log": {
                 "first_slot": self.log_first,
-                "buffered_runs": len(self._ahead),
+                "buffered_slots": sum(run.count for run in self._ahead),
                 "open_runs": len(self.proposer.open),
             },
             "silent_slots": [[start, stop] for start, stop in self.acceptor.silent],
