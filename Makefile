@@ -9,13 +9,14 @@ PYTHON ?= python3
 SEEDS ?= 10000
 ROUNDS ?= 1000
 EXAMPLES ?= 20000
+VERSUS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help setup demo test unit lint sim mutants soak bench fuzz wheel clean
+.PHONY: help setup demo test unit lint sim mutants soak bench versus fuzz wheel clean
 
 help: ## list these commands
 	@echo "make demo   is the place to start: a bank that survives the death of its leader. All commands:"
@@ -71,6 +72,13 @@ soak: $(READY) ## kill, freeze and restart real nodes under load (make soak ROUN
 
 bench: $(READY) ## throughput, round-trip times and CPU per command of a local cluster
 	@$(BIN)/python -m benchmarks
+
+versus: $(VENV)/.bench ## the same beside etcd, ZooKeeper and PySyncObj, as far as they are here (make versus VERSUS=--quick)
+	@$(BIN)/python -m benchmarks.versus $(VERSUS)
+
+$(VENV)/.bench: $(READY)
+	@$(PIP) install --quiet --group bench
+	@touch $@
 
 fuzz: $(READY) ## feed hostile bytes to frames, messages and configuration (make fuzz EXAMPLES=20000)
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -m fuzz --hypothesis-profile=fuzz

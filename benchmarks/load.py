@@ -44,6 +44,7 @@ class Session(ABC):
         self.owed = b""
         """What the protocol wants said besides requests; `run_load` sends and clears it."""
 
+    @abstractmethod
     def greet(self) -> None:
         """Wait until the node has taken the introduction.
 

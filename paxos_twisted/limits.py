@@ -95,8 +95,8 @@ DIAL_TIMEOUT_S: Final = 2.0
 """A connection attempt without an answer by then is given up and repeated."""
 
 PEER_SILENCE_S: Final = 3
-"""Bytes to a peer that its kernel has not acknowledged for so long end the stream, so that a healed network is used by a
-new one at once instead of after TCP's own back-off (up to two minutes)."""
+"""Bytes to a peer that its kernel has not acknowledged for so long end the stream, so that a healed network is used by
+a new one at once instead of after TCP's own back-off (up to two minutes)."""
 
 CLIENT_SILENCE_S: Final = 60
 """The same towards clients: their machines may go away without a word, and must not occupy connections for hours."""

@@ -1,9 +1,9 @@
 """Build what is installed on machines: our wheel, those of all it needs, and a list of their hashes, as one archive.
 
-    python tools/release.py --python 3.11 --machine x86_64 --out .build
+    python tools/release.py --target 3.11-x86_64 --out .build
 
-Prints one JSON object: where the archive is, the release's name (a digest of the wheels), and whether anything was
-built. Nothing is built when neither the sources nor the list of requirements have changed. Only the standard library is
+Prints one JSON object, by target: where the archive is, the release's name (a digest of the wheels), and whether it was
+built anew. Nothing is built when neither the sources nor the list of requirements have changed. Only the standard library is
 used: it runs with whatever Python Ansible runs with.
 """
 
@@ -134,13 +134,21 @@ def _pip(*words: str | Path) -> None:
 def main() -> int:
     """Build, and print what was built."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--python", required=True, help="version of the machines' Python, e.g. 3.11")
-    parser.add_argument("--machine", required=True, help="e.g. x86_64, aarch64")
+    parser.add_argument(
+        "--target",
+        action="append",
+        required=True,
+        metavar="PYTHON-MACHINE",
+        help="the machines' Python and processor, e.g. 3.11-x86_64, 3.13-aarch64; may be repeated",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--source", type=Path, default=REPOSITORY, help="build another tree than this one")
     options = parser.parse_args()
     try:
-        made = build(options.python, options.machine, options.out.resolve(), options.source.resolve())
+        made = {
+            target: build(*target.split("-", 1), options.out.resolve(), options.source.resolve())
+            for target in sorted(set(options.target))
+        }
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

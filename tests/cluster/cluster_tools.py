@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 MODULES = {
@@ -15,8 +16,10 @@ PATIENCE_S = 240.0
 """For one command on a busy machine."""
 
 
-def start(program: str, *words: object, cwd: Path | None = None) -> "subprocess.Popen[str]":
-    """Start one of our programs with pipes, as its console script would."""
+def start(
+    program: str, *words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """Start one of our programs with pipes, as its console script would. `env` is added to the environment."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PAXOS_") or "TEST" in name}
     return subprocess.Popen(
         [sys.executable, "-c", f"from {MODULES[program]} import main; main()", *map(str, words)],
@@ -24,14 +27,16 @@ def start(program: str, *words: object, cwd: Path | None = None) -> "subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=clean | {"COLUMNS": "120"},
+        env=clean | {"COLUMNS": "120"} | dict(env or {}),
         cwd=cwd,
     )
 
 
-def run(program: str, *words: object, text: str = "", cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def run(
+    program: str, *words: object, text: str = "", cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run one of our programs to its end. `text` goes to its stdin."""
-    process = start(program, *words, cwd=cwd)
+    process = start(program, *words, cwd=cwd, env=env)
     try:
         out, err = process.communicate(text, timeout=PATIENCE_S)
     finally:

@@ -246,7 +246,6 @@ def test_a_detached_cluster_runs_by_itself_until_it_is_taken_down(tmp_path: Path
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     """The file of processes names a process that was started later under the same number: it must survive."""
 
-
     with LocalCluster.create(tmp_path / "c") as cluster:
         us = identify(os.getpid())
         assert us is not None

@@ -1,8 +1,7 @@
 """Demo, soak and failover on real processes, smaller than people run them."""
 
 import json
-import subprocess
-import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -49,33 +48,75 @@ def test_a_short_soak_finds_nothing(tmp_path: Path, seed: int) -> None:
     assert report["violation"] == []
 
 
-def test_what_a_soak_finds_is_told_and_kept(tmp_path: Path) -> None:
-    """A node that loses its disk behind our back cannot come back: the soak must say so, not hang or hide it."""
-    folder = tmp_path / "soak"
-    sabotage = (
-        "import shutil, sys\n"
-        "from paxos_twisted.cluster import local, nemesis\n"
-        "nemesis.READY_S = 3.0\n"
-        "start = local.LocalCluster.start\n"
-        "def robbed(self, *nodes):\n"
-        "    if self.process(2) is not None and self.state(2) == 'gone':\n"
-        "        shutil.rmtree(self.config.node(2).data_dir, ignore_errors=True)\n"
-        "    start(self, *nodes)\n"
-        "local.LocalCluster.start = robbed\n"
-        "from paxos_twisted.cluster.main import main\n"
-        "main()\n"
-    )
-    words = ["soak", "--rounds", "30", "--seed", "2", "--kind", "kill all", "--dir", str(folder), "--output", "json"]
-    done = subprocess.run(
-        [sys.executable, "-c", sabotage, *words], capture_output=True, text=True, timeout=240, check=False
-    )
+SABOTAGE = [
+    pytest.param(
+        """
+        import sys
+        if "paxos_twisted.node" in sys.orig_argv:
+            from paxos_twisted.core.sessions import Sessions
+            Sessions.find = lambda self, command: None
+        """,
+        "kill leader",
+        id="nodes that execute a repeated transaction again",
+    ),
+    pytest.param(
+        """
+        import sys
+        if "paxos_twisted.node" in sys.orig_argv:
+            from paxos_twisted.apps.bank import Bank
+            apply = Bank.apply
+            def wrong(self, op, client):
+                if sys.orig_argv[-1] == "2" and op.amount == 7:
+                    self.accounts.writable(23)[23] = 1
+                return apply(self, op, client)
+            Bank.apply = wrong
+        """,
+        "kill follower",
+        id="a node that computes something else than the others",
+    ),
+]
+
+
+@pytest.mark.parametrize(("patch", "kind"), SABOTAGE)
+def test_a_soak_finds_what_is_wrong_and_keeps_the_evidence(tmp_path: Path, patch: str, kind: str) -> None:
+    """The nodes are sabotaged through a module that Python imports before anything else."""
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(patch))
+    words = ("--rounds", 60, "--seed", 2, "--kind", kind, "--dir", tmp_path / "soak", "--output", "json")
+    done = run("paxoscluster", "soak", *words, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 3, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["verdict"] == "violation"
-    assert any("node 2" in line for line in report["violation"])
+    assert report["violation"]
     evidence = Path(report["evidence"])
-    assert {entry.name for entry in evidence.iterdir()} >= {"why.txt", "plan.json", "history.jsonl"}
-    assert "node 2" in (evidence / "why.txt").read_text()
+    assert {entry.name for entry in evidence.iterdir()} == {
+        "why.txt",
+        "plan.json",
+        "balances-before.json",
+        "history.jsonl",
+    }
+    assert (evidence / "why.txt").read_text().splitlines() == report["violation"]
+
+
+def test_a_node_that_does_not_come_back_ends_the_soak(tmp_path: Path) -> None:
+    """Its disk was taken away: it must not start, and the soak must neither hang nor hide that."""
+    (tmp_path / "sitecustomize.py").write_text(
+        textwrap.dedent(
+            """
+            import os, sys
+            if "paxos_twisted.node" in sys.orig_argv and sys.orig_argv[-1] == "2":
+                if os.path.exists("/proc/self/stat"):
+                    marker = os.path.join(os.path.dirname(__file__), "started")
+                    if os.path.exists(marker):
+                        raise SystemExit("no disk")
+                    open(marker, "w").close()
+            """
+        )
+    )
+    words = ["soak", "--rounds", "3", "--seed", "2", "--kind", "kill all", "--dir", str(tmp_path / "soak")]
+    done = run("paxoscluster", *words, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "node 2 has ended by itself" in done.stdout
+    assert "Evidence" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["kill", "restart"])

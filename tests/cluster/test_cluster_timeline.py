@@ -13,13 +13,14 @@ MS = 1_000_000
 
 
 def test_answers_are_counted_around_the_event() -> None:
-    answers = [90 * MS, 96 * MS, 99 * MS, 150 * MS, 155 * MS]
+    answers = [*range(0, 100 * MS, MS), *range(150 * MS, 250 * MS, MS)]
     timeline = make_timeline(answers, 100 * MS, 50.0, width=30)
-    assert timeline.bucket_ms == 10
-    assert timeline.event == 10
-    assert timeline.counts[9] == 3
-    assert timeline.counts[15] == 2
-    assert sum(timeline.counts) == 5
+    assert timeline == Timeline(10, (10,) * 10 + (0,) * 5 + (10,) * 10 + (0,) * 5, 10)
+
+
+def test_columns_are_so_wide_that_bars_are_not_ragged() -> None:
+    seldom = [*range(0, 1000 * MS, 20 * MS), *range(1050 * MS, 2000 * MS, 20 * MS)]
+    assert make_timeline(seldom, 1000 * MS, 50.0).bucket_ms == 100
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from paxos_twisted.core.events import Restored, Suspected
 from paxos_twisted.types import NodeId
 
 DELAY_GROWTH_MAX = 2
-"""The delay never exceeds this many times its first value: a sick network must not end detection altogether, and a silent
-leader is replaced within three times the configured delay, whatever happened before."""
+"""The delay never exceeds this many times its first value: a sick network must not end detection altogether, and a
+silent leader is replaced within three times the configured delay, whatever happened before."""
 
 
 class FailureDetector:
