@@ -5,6 +5,7 @@ and timed; their bodies are not decoded, beyond checking that they are answers. 
 that is measured; what differs is the `Session`, which knows the bytes.
 """
 
+import contextlib
 import select
 import socket
 import time
@@ -16,6 +17,8 @@ from benchmarks.sample import Sample
 REQUEST_TIMEOUT_S = 30.0
 CONNECT_AT_ONCE = 32
 """Fewer than the shortest queue of connections not yet accepted (ZooKeeper's holds 50)."""
+
+FAREWELL_S = 1.0
 
 KEYS = 1001
 """Accounts, or keys, over which the requests go round."""
@@ -106,16 +109,20 @@ def connect(dial: Dial, count: int) -> list[Session]:
 
 def disconnect(sessions: Sequence[Session]) -> None:
     """Say farewell where the protocol has one, wait until it is heard, and close."""
+    speaking = []
     for session in sessions:
-        session.socket.settimeout(1.0)
         words = session.farewell()
-        try:
+        # A node that does not hear us notices that we are gone.
+        with contextlib.suppress(OSError):
+            session.socket.settimeout(FAREWELL_S)
+            session.socket.sendall(words)
             if words:
-                session.socket.sendall(words)
-                while session.socket.recv(65536):
-                    pass
-        except OSError:
-            pass  # a node that does not hear us notices that we are gone
+                speaking.append(session)
+    for session in speaking:
+        with contextlib.suppress(OSError):
+            while session.socket.recv(65536):
+                pass
+    for session in sessions:
         session.close()
 
 

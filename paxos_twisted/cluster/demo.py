@@ -214,8 +214,9 @@ def _measure(cluster: LocalCluster, result: Result, history: Path, kill_ns: int)
     clock_ns = time.time_ns() - time.monotonic_ns()
     result.steps = failover_steps(cluster.apis[successor].metrics(), (kill_ns + clock_ns) / 1e9)
     answers = answer_times(history)
-    result.first_answer_ms = first_answer_ms(answers, kill_ns)
-    result.timeline = make_timeline(answers, kill_ns, result.first_answer_ms or 0.0)
+    leads_ms = result.steps[-1].after_ms if result.steps else 0.0
+    result.first_answer_ms = first_answer_ms(answers, kill_ns, leads_ms)
+    result.timeline = make_timeline(answers, kill_ns, result.first_answer_ms)
 
 
 def _until_linked(cluster: LocalCluster) -> Statuses:
@@ -245,13 +246,11 @@ def answer_times(history: Path) -> list[int]:
         return sorted(line.time for line in map(decode, file) if line.type == "ok")
 
 
-def first_answer_ms(answers: list[int], kill_ns: int) -> float | None:
-    """From the kill to the end of the longest silence after it: answers that were under way do not count."""
-    after = [kill_ns, *(time_ns for time_ns in answers if time_ns > kill_ns)]
-    if len(after) == 1:
-        return None
-    end = max(range(1, len(after)), key=lambda i: after[i] - after[i - 1])
-    return (after[end] - kill_ns) / 1e6
+def first_answer_ms(answers: list[int], kill_ns: int, leads_ms: float) -> float | None:
+    """From the kill to the first answer of the new leader, which leads from `leads_ms` after the kill on. Answers that
+    the old one had sent before it died may still arrive after the kill, but they come before that."""
+    after = next((time_ns for time_ns in answers if time_ns >= kill_ns + leads_ms * 1e6), None)
+    return None if after is None else (after - kill_ns) / 1e6
 
 
 def _bench_checks(plan: Plan, result: Result) -> list[Check]:

@@ -176,7 +176,7 @@ def kill_screen(result: Result) -> Group:
 
 def timeline_lines(timeline: Timeline, first_answer_ms: float | None) -> list[Text | Table]:
     """The bars, with the gap in red and marks below."""
-    gap = timeline.gap
+    gap = range(*timeline.gap)
     lines: list[Text | Table] = [Text(f"answers per {timeline.bucket_ms} ms", "dim")]
     for row in bars(timeline.counts, ROWS):
         line = Text(row, "cyan")

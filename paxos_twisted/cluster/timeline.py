@@ -22,31 +22,22 @@ class Timeline(msgspec.Struct, frozen=True):
     counts: tuple[int, ...]
     event: int
     """Column in which the event was."""
-
-    @property
-    def gap(self) -> range:
-        """The longest row of columns without an answer, from the event on. Answers that were under way when the event
-        came still arrive: the gap begins behind them."""
-        best = start = self.event
-        stop = best
-        for column in range(self.event, len(self.counts)):
-            if self.counts[column]:
-                start = column + 1
-            elif column + 1 - start > stop - best:
-                best, stop = start, column + 1
-        return range(best, stop)
+    gap: tuple[int, int]
+    """[start, stop): the columns of the silence that the event caused. Answers that were under way when it came still
+    arrive, so it begins at the event or later. Empty: there was none to be seen."""
 
 
-def make_timeline(answers_ns: Sequence[int], event_ns: int, gap_ms: float, width: int = 72) -> Timeline:
-    """Count answers (their times, ascending) per column, so that the gap takes up to a sixth of the width, and a column
-    holds a few answers.
+def make_timeline(answers_ns: Sequence[int], event_ns: int, first_ms: float | None, width: int = 72) -> Timeline:
+    """Count answers (their times, ascending) per column, so that the silence takes up to a sixth of the width, and a
+    column holds a few answers. The event stands in the column after the first third.
 
-    The event stands in the column after the first third.
+    Args:
+        first_ms: from the event to the first answer that comes in spite of it; None: there was none.
     """
     third = width // 3
     span_ms = (answers_ns[-1] - answers_ns[0]) / 1e6 if answers_ns else 0.0
-    fits = (s for s in BUCKETS_MS if gap_ms <= s * width // 6 and len(answers_ns) * s >= ANSWERS_WANTED * span_ms)
-    bucket_ms = next(fits, BUCKETS_MS[-1])
+    wanted = ((first_ms or 0.0) * 6 / width, span_ms * ANSWERS_WANTED / max(1, len(answers_ns)))
+    bucket_ms = next((size for size in BUCKETS_MS if size >= max(wanted)), BUCKETS_MS[-1])
     bucket_ns = bucket_ms * 1_000_000
     start_ns = event_ns - third * bucket_ns
     counts = [0] * width
@@ -54,7 +45,11 @@ def make_timeline(answers_ns: Sequence[int], event_ns: int, gap_ms: float, width
         column = (time_ns - start_ns) // bucket_ns
         if 0 <= column < width:
             counts[column] += 1
-    return Timeline(bucket_ms, tuple(counts), third)
+    stop = width if first_ms is None else min(width, int((event_ns + first_ms * 1e6 - start_ns) // bucket_ns))
+    start = stop
+    while start > third and not counts[start - 1]:
+        start -= 1
+    return Timeline(bucket_ms, tuple(counts), third, (start, stop))
 
 
 def bars(counts: Sequence[int], rows: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from paxos_twisted.ctl.node_api import NodeApi, NodeError, NodeStatus, all_statuses
-from paxos_twisted.types import NO_NODE, NodeId
+from paxos_twisted.types import NodeId
 
 QUIET_POLL_S: Final = 0.02
 """Between two looks at the nodes."""
@@ -51,9 +51,9 @@ def verdict_of(checks: list[Check]) -> Verdict:
 
 
 def is_quiet(before: Statuses, now: Statuses) -> bool:
-    """Whether all nodes follow one leader, have applied the same slots, have told the hash of just that state, and did
-    not move between two looks."""
-    slots, leaders = set(), set()
+    """Whether one node leads and all follow it, all have applied the same slots and told the hash of just that state,
+    and nobody moved between two looks."""
+    slots, followed, leading = set(), set(), set()
     for node, status in now.items():
         earlier = before.get(node)
         if not (isinstance(status, NodeStatus) and isinstance(earlier, NodeStatus)):
@@ -61,8 +61,10 @@ def is_quiet(before: Statuses, now: Statuses) -> bool:
         if not status.adu == status.applied == status.state_hash.slot == earlier.applied:
             return False
         slots.add(status.applied)
-        leaders.add(status.leader)
-    return len(slots) == 1 and len(leaders) == 1 and NO_NODE not in leaders
+        followed.add(status.leader)
+        if status.role == "leader":
+            leading.add(status.node)
+    return len(slots) == len(followed) == 1 and followed == leading
 
 
 def wait_until_quiet(

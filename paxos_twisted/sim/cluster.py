@@ -14,6 +14,7 @@ from typing import Any
 
 from paxos_twisted.apps.bank import BankOp, BankResult
 from paxos_twisted.check.history import History
+from paxos_twisted.core.detectors.failure import DELAY_GROWTH_MAX
 from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.core.table import Table
 from paxos_twisted.limits import ROUND_STRIDE
@@ -469,13 +470,13 @@ class Cluster:
     def liveness_ms(self) -> int:
         """LIV: within this time after the last fault everything that is open must be answered, and all nodes level.
 
-        The largest detector delay (it grows up to fourfold), a phase 1 that times out at its longest, the longest
+        The largest detector delay, a phase 1 that times out at its longest, the longest
         back-off, and clients that have just begun to wait for a node that will not answer, twice; the rest is room for
         state transfer and a few round trips.
         """
         settings = self.settings
         waits = [client.habits.timeout_ms for client in self.clients]
-        elections = 4 * settings.delay_ms + 10 * settings.phase1_ms + settings.delay_ms
+        elections = DELAY_GROWTH_MAX * settings.delay_ms + 10 * settings.phase1_ms + settings.delay_ms
         return elections + CONNECTION_TIMEOUT_MS + 2 * max(waits, default=0) + 1000
 
     def finish(self, bound_ms: int | None = None) -> int:

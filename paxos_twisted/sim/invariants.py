@@ -1,4 +1,4 @@
-"""The invariants of docs/guarantees.md, checked from outside after every event.
+"""The invariants of docs/simulator.md, checked from outside after every event.
 
 Nothing here asks an engine what it believes. The evidence is what leaves a node (messages, replies), what is durable
 (records, as the disk reports them synced), and which commands a replica applies with which results.

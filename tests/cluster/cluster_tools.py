@@ -45,8 +45,10 @@ def run(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def succeed(program: str, *words: object, text: str = "", cwd: Path | None = None) -> str:
+def succeed(
+    program: str, *words: object, text: str = "", cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> str:
     """Run one of our programs, which must end with exit code 0, and return what it printed on stdout."""
-    done = run(program, *words, text=text, cwd=cwd)
+    done = run(program, *words, text=text, cwd=cwd, env=env)
     assert done.returncode == 0, f"{program} {words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout

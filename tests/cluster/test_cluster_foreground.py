@@ -1,5 +1,6 @@
 """`paxoscluster up` on a terminal: a live table, orders from elsewhere, an end that leaves nothing behind."""
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -86,3 +87,17 @@ def test_nodes_that_another_command_restarts_are_its_children_too(terminal: Term
     assert after[0] != before[0]
     terminal.end(SIGKILL)
     assert all(process.wait(WAIT_S) for process in after)
+
+
+def test_a_soak_that_is_interrupted_says_how_far_it_came(tmp_path: Path) -> None:
+    program = f"from {MODULES['paxoscluster']} import main; main()"
+    words = ["-c", program, "soak", "--rounds", "500", "--seed", "1", "--kind", "kill follower"]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    child = pexpect.spawn(sys.executable, words, dimensions=(40, 100), encoding="utf-8", timeout=WAIT_S, env=env)
+    child.expect("2/500 rounds")
+    child.sendintr()
+    child.expect(r"interrupted after \d+ rounds")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    assert list(tmp_path.iterdir()) == []

@@ -25,15 +25,15 @@ def test_the_demo_proves_its_point(tmp_path: Path) -> None:
 
 
 def test_the_demo_for_programs(tmp_path: Path) -> None:
-    report = json.loads(
-        succeed("paxoscluster", "demo", "-n", 60, "--clients", 2, "--profile", "lab", "--output", "json")
-    )
+    words = ("-n", 60, "--clients", 2, "--profile", "lab", "--output", "json")
+    report = json.loads(succeed("paxoscluster", "demo", *words, env={"TMPDIR": str(tmp_path)}))
     assert report["verdict"] == "ok"
     assert report["commands"] == 120
     assert report["slots"] == report["commands"] + report["noops"] + report["duplicates"]
     assert report["successor"] != report["leader"]
     assert report["bench"]["together"]["answered"] == 120
     assert report["directory"] == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("seed", [11])
@@ -121,7 +121,8 @@ def test_a_node_that_does_not_come_back_ends_the_soak(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["kill", "restart"])
 def test_failover_is_measured(tmp_path: Path, kind: str) -> None:
-    done = run("paxoscluster", "failover", "--times", 3, "--kind", kind, "--seed", 1, "--output", "json")
+    words = ("--times", 3, "--kind", kind, "--seed", 1, "--output", "json")
+    done = run("paxoscluster", "failover", *words, env={"TMPDIR": str(tmp_path)})
     assert done.returncode in {0, 3}, done.stderr  # how long it takes is not for a busy test machine to say
     report = json.loads(done.stdout)
     assert report["trouble"] is None

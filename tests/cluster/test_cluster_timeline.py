@@ -15,7 +15,7 @@ MS = 1_000_000
 def test_answers_are_counted_around_the_event() -> None:
     answers = [*range(0, 100 * MS, MS), *range(150 * MS, 250 * MS, MS)]
     timeline = make_timeline(answers, 100 * MS, 50.0, width=30)
-    assert timeline == Timeline(10, (10,) * 10 + (0,) * 5 + (10,) * 10 + (0,) * 5, 10)
+    assert timeline == Timeline(10, (10,) * 10 + (0,) * 5 + (10,) * 10 + (0,) * 5, 10, (10, 15))
 
 
 def test_columns_are_so_wide_that_bars_are_not_ragged() -> None:
@@ -24,17 +24,22 @@ def test_columns_are_so_wide_that_bars_are_not_ragged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "event", "gap"),
+    ("late", "first_ms", "gap"),
     [
-        pytest.param((3, 3, 0, 0, 0, 3), 2, range(2, 5), id="silence from the event on"),
-        pytest.param((3, 3, 1, 0, 0, 3), 2, range(3, 5), id="an answer that was under way still arrives"),
-        pytest.param((3, 0, 1, 0, 0, 0), 2, range(3, 6), id="nobody answers any more"),
-        pytest.param((3, 3, 3, 3), 2, range(2, 2), id="no gap at all"),
-        pytest.param((1, 0, 1, 0, 1, 0, 0, 1), 1, range(5, 7), id="the longest of several"),
+        pytest.param([], 40.0, (10, 14), id="silence from the event on"),
+        pytest.param([105], 40.0, (11, 14), id="an answer that was under way still arrives"),
+        pytest.param([], None, (10, 30), id="nobody answers any more"),
+        pytest.param([], 4.0, (10, 10), id="a silence too short to be seen"),
     ],
 )
-def test_the_gap_is_the_longest_silence_after_the_event(counts: tuple[int, ...], event: int, gap: range) -> None:
-    assert Timeline(5, counts, event).gap == gap
+def test_the_gap_is_the_silence_that_the_event_caused(
+    late: list[int], first_ms: float | None, gap: tuple[int, int]
+) -> None:
+    answers = [*range(0, 100 * MS, MS), *(ms * MS for ms in late)]
+    if first_ms is not None:
+        answers += range(int((100 + first_ms) * MS), 200 * MS, MS)
+    timeline = make_timeline(answers, 100 * MS, first_ms, width=30)
+    assert timeline.gap == gap
 
 
 def test_bars_show_every_answer_and_nothing_else() -> None:
@@ -51,24 +56,28 @@ def test_a_column_is_empty_only_when_nothing_was_answered(counts: list[int], row
         assert (drawn[-1][column] == " ") == (count == 0)
 
 
-@given(st.lists(st.integers(0, 10**12), max_size=50), st.integers(0, 10**12), st.floats(0, 10**6))
-def test_a_timeline_fits_its_width_whatever_happened(answers: list[int], event: int, gap: float) -> None:
-    timeline = make_timeline(sorted(answers), event, gap)
+@given(st.lists(st.integers(0, 10**12), max_size=50), st.integers(0, 10**12), st.none() | st.floats(0, 10**6))
+def test_a_timeline_fits_its_width_whatever_happened(answers: list[int], event: int, first_ms: float | None) -> None:
+    timeline = make_timeline(sorted(answers), event, first_ms)
+    start, stop = timeline.gap
     assert len(timeline.counts) == 72
     assert sum(timeline.counts) <= len(answers)
+    assert timeline.event <= start <= stop <= 72
+    assert not any(timeline.counts[start:stop])
 
 
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
-        pytest.param([90 * MS, 150 * MS], 50.0, id="the next answer"),
-        pytest.param([101 * MS, 102 * MS, 150 * MS, 151 * MS], 50.0, id="answers that were under way do not count"),
-        pytest.param([90 * MS], None, id="no answer ever again"),
+        pytest.param([90, 150], 50.0, id="the next answer"),
+        pytest.param([101, 120, 150, 151], 50.0, id="answers of the old leader do not count"),
+        pytest.param([101, 150, 400], 50.0, id="a longer silence later on does not count"),
+        pytest.param([90, 101], None, id="no answer ever again"),
         pytest.param([], None, id="no answer at all"),
     ],
 )
-def test_the_first_answer_is_the_one_that_ends_the_longest_silence(answers: list[int], expected: float | None) -> None:
-    assert first_answer_ms(answers, 100 * MS) == expected
+def test_the_first_answer_is_the_new_leaders(answers: list[int], expected: float | None) -> None:
+    assert first_answer_ms([ms * MS for ms in answers], 100 * MS, 45.0) == expected
 
 
 def test_answer_times_are_those_of_ok_lines(tmp_path: Path) -> None:

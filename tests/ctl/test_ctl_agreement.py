@@ -123,6 +123,7 @@ def test_a_violation_outweighs_what_cannot_be_told() -> None:
         pytest.param(cluster(n3=DEAD), cluster(), False, id="a node has just come back"),
         pytest.param(cluster(), cluster(n3=DEAD), False, id="a node is dead"),
         pytest.param(cluster(), cluster(n3=status(3, leader=NO_NODE)), False, id="a node knows no leader"),
+        pytest.param(cluster(), cluster(n1=status(1, role="candidate")), False, id="the leader is not elected yet"),
     ],
 )
 def test_a_cluster_is_quiet_when_two_looks_see_the_same(before: Statuses, now: Statuses, quiet: bool) -> None:
