@@ -87,9 +87,10 @@ def _round_reused(put: Any) -> None:
     increase, prepare = Proposer.increase_crnd, Acceptor.handle_prepare
 
     def increased(self: Proposer, above: int = NO_ROUND) -> None:
-        if self.crnd == self.node and above >= ROUND_STRIDE:  # the first round of this incarnation
-            above -= ROUND_STRIDE
+        is_first = self.crnd == self.node  # of this incarnation
         increase(self, above)
+        if is_first and above % ROUND_STRIDE == self.node:
+            self.crnd = above
 
     def prepared(self: Acceptor, message: Prepare) -> Promise | None:
         if message.crnd == self.rnd:
@@ -252,7 +253,7 @@ def _phase1_binds_nothing(put: Any) -> None:
     put(Proposer, "_bind", lambda self: [])
 
 
-@mutant("no-noops", "Holes below the highest bound slot are filled with no-ops.", 60, "limp")
+@mutant("no-noops", "Holes below the highest bound slot are filled with no-ops.", 5, scenario="pipelined-hole")
 def _no_noops(put: Any) -> None:
     bind = Proposer._bind
     put(Proposer, "_bind", lambda self: [a for a in bind(self) if a.values != NOOP * a.count])
@@ -319,7 +320,12 @@ def _learner_counts_twice(put: Any) -> None:
 
 @mutant("catch-up-tells-votes", "Catch-up tells decided values only, never votes.", 60)
 def _catch_up_tells_votes(put: Any) -> None:
+    on_request = MultiPaxos._on_catch_up_request
+
     def mutated(self: MultiPaxos, request: Any) -> None:
+        if request.slot < self.log_first or self.acceptor.votes.get(request.slot) is None:
+            on_request(self, request)
+            return
         bodies, count = [], 0
         while (vote := self.acceptor.votes.get(request.slot + count)) is not None:
             bodies.append(vote.vval)

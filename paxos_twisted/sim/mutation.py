@@ -13,6 +13,8 @@ import msgspec
 
 from paxos_twisted.net.faults import Rule
 from paxos_twisted.sim.nemesis import Mix
+from paxos_twisted.sim.scenario import run_scenario
+from paxos_twisted.sim.scenarios import SCENARIOS
 from paxos_twisted.sim.small import Limits
 from paxos_twisted.sim.swarm import Plan, Run, draw_plan, run_seed
 
@@ -30,7 +32,9 @@ class Mutant(msgspec.Struct, frozen=True):
     seeds_max: int = 40
     """Seeds after which it must have been caught."""
     stress: str = ""
-    """What its runs have more of than others: rot, snapshots, "" for nothing."""
+    """What its runs have more of than others, see `plan_for`; "" for nothing."""
+    scenario: str = ""
+    """Its runs are those of this named scenario instead."""
 
 
 MIX_LIMP = Mix(**dict.fromkeys(Mix.__struct_fields__, 0.0) | {"coups": 5.0, "messages": 1.0})
@@ -38,11 +42,11 @@ MIX_LIMP = Mix(**dict.fromkeys(Mix.__struct_fields__, 0.0) | {"coups": 5.0, "mes
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(name: str, rule: str, seeds_max: int = 40, stress: str = "") -> Callable[[Patch], Patch]:
+def mutant(name: str, rule: str, seeds_max: int = 40, stress: str = "", scenario: str = "") -> Callable[[Patch], Patch]:
     """Register a patch."""
 
     def register(patch: Patch) -> Patch:
-        MUTANTS[name] = Mutant(name, rule, patch, seeds_max, stress)
+        MUTANTS[name] = Mutant(name, rule, patch, seeds_max, stress, scenario)
         return patch
 
     return register
@@ -107,7 +111,10 @@ def hunt(one: Mutant, first_seed: int = 0, seeds_max: int | None = None) -> tupl
     with applied(one):
         for count in range(1, (seeds_max or one.seeds_max) + 1):
             seed = first_seed + count - 1
-            run = run_seed(seed, plan=plan_for(one, seed))
+            if one.scenario:
+                run = run_scenario(SCENARIOS[one.scenario], seed)
+            else:
+                run = run_seed(seed, plan=plan_for(one, seed))
             if run.error:
                 return count, run
     return None

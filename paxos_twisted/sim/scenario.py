@@ -79,10 +79,10 @@ class Stage:
         )
 
 
-LOAD = Habits(requests=100_000, think_ms=30, accounts=6)
+LOAD = Habits(requests=100_000, think_ms=60, accounts=6)
 """Clients that go on until the story ends."""
 
-PIPELINED = Habits(requests=100_000, think_ms=20, accounts=6, outstanding=8)
+PIPELINED = Habits(requests=100_000, think_ms=60, accounts=6, outstanding=8)
 
 
 def run_scenario(one: Scenario, seed: int | str, trace: Trace | None = None) -> Run:
