@@ -20,7 +20,14 @@ from typing import Any
 import msgspec
 
 from paxos_twisted.core.command import NOOP, Command, split_run
-from paxos_twisted.core.multipaxos.messages import Accept, HeartbeatRequest, Learn, Prepare, Promise
+from paxos_twisted.core.multipaxos.messages import (
+    Accept,
+    CatchUpReply,
+    HeartbeatRequest,
+    Learn,
+    Prepare,
+    Promise,
+)
 from paxos_twisted.core.records import Promised, Record, SnapshotTaken, Voted
 from paxos_twisted.limits import ROUND_STRIDE
 from paxos_twisted.sim.model import BankModel, ModelError
@@ -112,6 +119,8 @@ class Invariants:
             self._on_prepare(node, message)
         elif kind is Promise:
             self._on_promise(node, message)
+        elif kind is CatchUpReply:
+            self._on_catch_up(node, message)
         elif kind is HeartbeatRequest and message.leading != NO_ROUND:
             self.leading.add(message.leading)
 
@@ -160,6 +169,13 @@ class Invariants:
         for slot in range(learn.slot, learn.slot + learn.count):
             if not voters.get((slot, rnd), 0) & bit:
                 raise Violation(f"PRO: node {node} tells of a vote in slot {slot}, round {rnd}, that is not durable")
+
+    def _on_catch_up(self, node: NodeId, reply: CatchUpReply) -> None:
+        if reply.count:
+            for slot, value in enumerate(split_run(reply.values, reply.count), reply.slot):
+                chosen = self.chosen.get(slot)
+                if chosen is None or chosen[1] != value:
+                    raise Violation(f"AGR: node {node} tells that slot {slot} is decided, and it is not, or not so")
 
     def _on_promise(self, node: NodeId, promise: Promise) -> None:
         view = self.views[node]

@@ -7,7 +7,7 @@ import pytest
 
 from paxos_twisted.apps.bank import DEPOSIT, BankOp, BankResult
 from paxos_twisted.core.command import NOOP, Command
-from paxos_twisted.core.multipaxos.messages import Accept, Learn, Prepare, Promise, Vote
+from paxos_twisted.core.multipaxos.messages import Accept, CatchUpReply, Learn, Prepare, Promise, Vote
 from paxos_twisted.core.records import Promised, SnapshotTaken, Voted
 from paxos_twisted.sim.invariants import Invariants, Violation
 from paxos_twisted.sim.model import BankModel
@@ -148,6 +148,16 @@ def apply_twice(i: Invariants) -> None:
     i.on_applied(ONE, 0, [command(1)], [BankResult(1, 10)])
 
 
+def catch_up_tells_a_vote(i: Invariants) -> None:
+    i.on_send(ONE, Accept(ONE, 0, 1001, raw(1)))
+    i.on_durable(ONE, [Voted(1001, 0, 1, raw(1), -1)])
+    i.on_send(ONE, CatchUpReply(ONE, 0, 1, raw(1), 0))
+
+
+def catch_up_tells_another_value(i: Invariants) -> None:
+    i.on_send(ONE, CatchUpReply(ONE, 0, 1, raw(2), 0))
+
+
 def invented_value(i: Invariants) -> None:
     i.on_send(ONE, Accept(ONE, 5, 1001, raw(99)))
 
@@ -210,6 +220,7 @@ def answer_lost(i: Invariants) -> None:
         pytest.param("AGR", apply_another_command, id="another command is applied than was chosen"),
         pytest.param("AGR", propose_against_chosen, id="a higher round proposes another value than was chosen"),
         pytest.param("AGR", choose_below_a_proposal, id="a value is chosen below a higher round's other proposal"),
+        pytest.param("AGR", catch_up_tells_a_vote, id="catch-up tells a vote as a decision"),
         pytest.param("ONE", two_values_in_a_round, id="two values in one slot and round"),
         pytest.param("ONE", foreign_round, id="a round is used by another node"),
         pytest.param("ONE", round_after_restart, id="a round is used again after a restart"),
@@ -233,6 +244,7 @@ def test_before_anything_is_decided(name: str, mistake: Callable[[Invariants], N
 @pytest.mark.parametrize(
     ("name", "mistake"),
     [
+        pytest.param("AGR", catch_up_tells_another_value, id="catch-up tells another value than was chosen"),
         pytest.param("ADU", skip_a_slot, id="a slot is skipped"),
         pytest.param("ADU", apply_twice, id="a slot is applied twice"),
         pytest.param("XO", executed_twice, id="a request is executed in a second slot"),

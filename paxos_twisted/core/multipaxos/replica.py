@@ -65,6 +65,9 @@ must not count that time against others."""
 MARK_MS = 200
 """A node that has been idle for this long notes durably how far it is, so that a restart has less to ask for."""
 
+BEHIND_SLOTS = 256
+"""A node that knows of more decided slots than this beyond its own lets others campaign first."""
+
 SLOTS_KEPT = 10_000
 """Decided slots kept behind a snapshot for followers that lag a little."""
 
@@ -630,7 +633,8 @@ class MultiPaxos:
             self._out.events.append(LeaderChanged(leader, rnd, "round"))
 
     def _lose_leader(self, cause: str) -> None:
-        self.sticky.lose(self.now_ms, self.failure_detector.connected())
+        is_behind = self.catch_up.target > self.adu + BEHIND_SLOTS
+        self.sticky.lose(self.now_ms, self.failure_detector.connected(), is_behind)
         self._out.events.append(LeaderChanged(NO_NODE, self.sticky.leader_rnd, cause))
 
     def _campaign_if_due(self) -> None:

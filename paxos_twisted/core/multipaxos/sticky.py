@@ -61,11 +61,17 @@ class Sticky:
         self.link_lost = False
         return True
 
-    def lose(self, now_ms: int, connected: Collection[NodeId]) -> None:
-        """The leader is gone. `connected`: nodes not suspected; the highest of them campaigns first."""
+    def lose(self, now_ms: int, connected: Collection[NodeId], is_behind: bool = False) -> None:
+        """The leader is gone. `connected`: nodes not suspected; the highest of them campaigns first.
+
+        A node that `is_behind` lets all others go first: it would have to propose again what they know to be decided.
+        It still campaigns, because it may be the only one that is connected to a majority. [Rule 46]
+        """
         gone, self.leader = self.leader, NO_NODE
         self.link_lost = False
         rank = sum(1 for other in connected if other > self.node and other != gone)
+        if is_behind:
+            rank += len(connected)
         self._next_ms = now_ms + rank * STAGGER_MS
         self._deadline_ms = None
 
