@@ -1,7 +1,7 @@
 """The proposer: phase 1 once per leader change, then phase 2 for run after run. [Paxos Made Simple, 2.2, 3]"""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from paxos_twisted.core.command import NOOP, slice_run, split_run
 from paxos_twisted.core.engine import Batch
@@ -179,7 +179,7 @@ class Proposer:
             return []
         accepts: list[Accept] = []
         if self._bound and self.alpha > 1:
-            accepts.extend(self._bound)
+            accepts.extend(_joined(self._bound))
             self._bound.clear()
         while self._bound and self._bound[0].slot <= self.adu + self.alpha:
             accept = self._bound.popleft()
@@ -245,3 +245,21 @@ class Proposer:
         self._next = self.adu + 1
         self.forget_phase1()
         return never, opened
+
+
+def _joined(accepts: Iterable[Accept]) -> Iterator[Accept]:
+    """The same proposals in fewer runs: what was decided slot by slot is proposed again a run at a time."""
+    bodies: list[bytes] = []
+    first: Accept | None = None
+    size = count = 0
+    for accept in accepts:
+        if first is not None and size + len(accept.values) > RUN_BYTES_MAX:
+            yield Accept(first.sender, first.slot, first.rnd, b"".join(bodies), count)
+            first = None
+        if first is None:
+            first, bodies, size, count = accept, [], 0, 0
+        bodies.append(accept.values)
+        size += len(accept.values)
+        count += accept.count
+    if first is not None:
+        yield Accept(first.sender, first.slot, first.rnd, b"".join(bodies), count)

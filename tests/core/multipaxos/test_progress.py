@@ -3,7 +3,7 @@
 import random
 
 from paxos_twisted.core.engine import Batch, LinkState
-from paxos_twisted.core.multipaxos import Accept, Learn, MultiPaxos, Prepare, Promise, Settings
+from paxos_twisted.core.multipaxos import Accept, Learn, MultiPaxos, Prepare, Promise, Settings, Vote
 from paxos_twisted.core.multipaxos.messages import AskFollow, CatchUpReply, Reject, WouldFollow
 from paxos_twisted.types import NodeId
 
@@ -112,3 +112,14 @@ def test_a_long_batch_is_given_out_slot_by_slot_at_alpha_1_in_order() -> None:
         values += accept.values
         engine.on_message(FOLLOWER, Learn(FOLLOWER, slot, rnd, None))
     assert values == bytes(range(100))
+
+
+def test_what_phase_1_binds_is_proposed_again_in_few_runs() -> None:
+    engine = replica(LEADER, "lab")
+    engine.on_tick(0)
+    drain(engine)
+    votes = tuple(Vote(slot, 1, bytes([slot])) for slot in range(100) if slot != 50)
+    engine.on_message(FOLLOWER, Promise(LEADER, FOLLOWER, engine.proposer.crnd, votes))
+    (accept,) = [m for m in drain(engine) if isinstance(m, Accept)]
+    assert (accept.slot, accept.count) == (0, 100)
+    assert accept.values == bytes(range(50)) + b"\xc0" + bytes(range(51, 100))
