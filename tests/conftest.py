@@ -15,6 +15,9 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20000")))
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+# A shell starts background jobs with SIGINT ignored, and what we start inherits that: ctrl-C could not be tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 MARK = "PAXOS_TEST_RUN"
 """Environment variable that every process started by this one inherits, also when it detaches itself later."""
 
