@@ -52,6 +52,7 @@ def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:stop] for start, stop in itertools.pairwise(places)]
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=20), st.lists(st.integers(0, 10_000), max_size=40))
 def test_frames_survive_any_chunks(payloads: list[bytes], cuts: list[int]) -> None:
     wired = Wired()

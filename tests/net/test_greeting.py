@@ -72,12 +72,14 @@ def test_greetings_are_read(hello: PeerHello | ClientHello) -> None:
     assert read_hello(encode(hello)) == hello
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=200))
 def test_random_bytes_are_no_greeting(payload: bytes) -> None:
     with pytest.raises(GreetingError):
         read_hello(payload)
 
 
+@pytest.mark.fuzz
 @given(st.integers(0, 200), st.integers(0, 255))
 def test_a_damaged_greeting_is_read_or_refused_but_nothing_else_happens(at: int, value: int) -> None:
     payload = bytearray(encode(peer_hello()))

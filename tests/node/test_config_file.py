@@ -684,6 +684,7 @@ keys = st.sampled_from(sorted({*every_key(), "<<", "=", "", "0"})) | st.text(max
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=6))
 
 
+@pytest.mark.fuzz
 @given(values)
 def test_any_yaml_value_gives_a_configuration_or_problems(value: object) -> None:
     outcome(yaml.dump(value))
@@ -707,6 +708,7 @@ def test_any_text_gives_a_configuration_or_problems(text: str) -> None:
     outcome(text)
 
 
+@pytest.mark.fuzz
 @given(st.data())
 def test_any_damage_to_a_good_file_gives_a_configuration_or_problems(data: st.DataObject) -> None:
     text = GOOD
@@ -718,6 +720,7 @@ def test_any_damage_to_a_good_file_gives_a_configuration_or_problems(data: st.Da
     outcome(text)
 
 
+@pytest.mark.fuzz
 @given(st.data())
 def test_any_other_value_of_a_key_gives_a_configuration_or_problems(data: st.DataObject) -> None:
     file = yaml.safe_load(GOOD)
@@ -728,6 +731,7 @@ def test_any_other_value_of_a_key_gives_a_configuration_or_problems(data: st.Dat
         assert parse(config.effective()).shared == config.shared
 
 
+@pytest.mark.fuzz
 @given(st.binary())
 def test_any_bytes_give_a_configuration_or_problems(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / f"fuzz-{os.getpid()}.yml"

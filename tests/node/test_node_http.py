@@ -425,6 +425,7 @@ def test_one_connection_serves_one_scrape_after_the_other(node: Node) -> None:
     protocol.connectionLost(Failure(ConnectionDone()))
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=200))
 def test_any_bytes_are_answered_or_the_connection_ends(data: bytes) -> None:
     node = Node()

@@ -20,6 +20,7 @@ def test_a_row_comes_back(seq: int, previous: Header, record: LogRecord) -> None
     assert SEAL.unseal(SEAL.seal(seq, previous, record), seq) == (previous, record)
 
 
+@pytest.mark.fuzz
 @given(st.integers(1, 2**40), headers, log_records, st.data())
 def test_every_flipped_bit_is_noticed(seq: int, previous: Header, record: LogRecord, data: st.DataObject) -> None:
     row = bytearray(SEAL.seal(seq, previous, record))
@@ -38,6 +39,7 @@ def test_every_bit_of_one_row_is_guarded() -> None:
             SEAL.unseal(bytes(rotten), 7)
 
 
+@pytest.mark.fuzz
 @given(log_records, st.data())
 def test_every_cut_is_noticed(record: LogRecord, data: st.DataObject) -> None:
     row = SEAL.seal(7, Header(), record)
