@@ -6,6 +6,7 @@ Each check returns a list of sentences, one for each thing that is wrong, that s
 import difflib
 import ipaddress
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import yaml
 COUNTS = (1, 3, 5, 7, 9)
 PYTHON_MIN = (3, 11)
 FREE_MB_MIN = 100
+CRASH_DISTANCE = 600
+"""Commands between two faults of one scenario: time enough for a failover at the usual rate."""
 SHARED = (
     *("cluster", "engine", "application", "profile", "alpha", "detector", "timeouts"),
     *("snapshot_every", "session_expiry", "nodes"),
@@ -136,11 +139,22 @@ def start_problems(nodes: Mapping[str, Mapping[str, Any]], first_start: Iterable
     if full and missing:
         first = missing[0]
         problems.append(
-            f"{_have(missing)} no data, but {_have(full)}. If {first} has really never run (an interrupted first deploy), "
+            f"{_have(missing)} no data, but {_have(full)}. If {first} has really never run "
+            "(an interrupted first deploy), "
             f'say -e \'{{"paxosnode_first_start": ["{first}"]}}\'. If it has, its disk is lost and with it what it '
             f"promised: do not start it so"
         )
     return problems
+
+
+def crash_agent(node: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], port: int) -> str:
+    """A node, where its agent listens, and where it tells its status, as trigger.py wants it."""
+    return f"{node['host']}={_place(hosts[node['host']]['address'], port)}={node['http']}"
+
+
+def crash_mark(number: int, at: int, command: str) -> str:
+    """The options of bankclient that start `command` once, for the fault with this number."""
+    return f"--at {int(at) + number * CRASH_DISTANCE} --run {shlex.quote(command)}"
 
 
 def unreachable_reason(text: str) -> str:
@@ -229,7 +243,8 @@ def _machine(facts: Mapping[str, Any], is_node: bool) -> list[str]:
         )
     if is_node and facts["data"]["free_mb"] < FREE_MB_MIN:
         problems.append(
-            f"has {facts['data']['free_mb']} MB left at {facts['data']['mount']}, and a node wants {FREE_MB_MIN} or more; "
+            f"has {facts['data']['free_mb']} MB left at {facts['data']['mount']}, "
+            f"and a node wants {FREE_MB_MIN} or more; "
             f"make room there"
         )
     for one in facts["listeners"]:
@@ -327,5 +342,7 @@ class FilterModule:
             "cluster_nodes": cluster_nodes,
             "change_problems": change_problems,
             "start_problems": start_problems,
+            "crash_agent": crash_agent,
+            "crash_mark": crash_mark,
             "unreachable_reason": unreachable_reason,
         }

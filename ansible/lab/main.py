@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
 
     up = command("up", _up, "Make and boot the machines; does what is missing when called again.")
     up.add_argument("--nodes", type=int, default=3, help="node1 to nodeN, beside monitor (default 3)")
-    up.add_argument("--data-mb", type=int, default=512, help="size of each machine's data disk (default 512)")
+    up.add_argument("--data-mb", type=int, default=2048, help="size of each machine's data disk (default 2048)")
     up.add_argument("--suite", default=SUITE, help=f"Debian release (default {SUITE})")
     up.add_argument("--mirror", default=MIRROR, help=f"default {MIRROR}")
     up.add_argument("--security-mirror", default=SECURITY_MIRROR, help=f"default {SECURITY_MIRROR}")

@@ -3,8 +3,8 @@
     python tools/release.py --target 3.11-x86_64 --out .build
 
 Prints one JSON object, by target: where the archive is, the release's name (a digest of the wheels), and whether it was
-built anew. Nothing is built when neither the sources nor the list of requirements have changed. Only the standard library is
-used: it runs with whatever Python Ansible runs with.
+built anew. Nothing is built when neither the sources nor the list of requirements have changed. Only the standard
+library is used: it runs with whatever Python Ansible runs with.
 """
 
 import argparse
