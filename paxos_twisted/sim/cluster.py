@@ -383,11 +383,16 @@ class Cluster:
         self.note(lambda: f"clock of node {node} runs at {rate:.2f}")
         self.nodes[node].set_rate(rate)
 
+    def ban(self, node: NodeId) -> None:
+        """The disk of `node` is not the one that it had: its peers must not listen to it any more."""
+        self.banned.add(node)
+        self.allowed_stops.add(node)
+        self.invariants.mute(node)
+
     def lose_disk(self, node: NodeId) -> None:
         """The machine dies, and somebody starts it again with an empty disk, as if it were its first start."""
         self.cut_power(node)
-        self.banned.add(node)
-        self.allowed_stops.add(node)
+        self.ban(node)
         self.disk(node).format(f"identity-{node}-{self.scheduler.now_ms}")
 
     # ---- clients (sim.clients.Service)
@@ -395,6 +400,7 @@ class Cluster:
     def submit(self, client: SimClient, node: NodeId, raw: bytes, connection: int) -> None:
         """A request on its way to a node."""
         self.invariants.on_request(raw)
+        self.note(lambda: f"client {client.number} -> node {node} over {connection}: {raw!r}")
         self.scheduler.at(self._in_order(client, node, True), partial(self._submitted, client, node, raw, connection))
 
     def _in_order(self, client: SimClient, node: NodeId, is_request: bool) -> int:
@@ -420,6 +426,7 @@ class Cluster:
 
     def _told(self, client: SimClient, node: NodeId, connection: int, reply: Reply) -> None:
         if (client.number, node) not in self.unreachable:
+            self.note(lambda: f"node {node} -> client {client.number} over {connection}: {reply!r}")
             client.answered(node, connection, reply)
 
     def tell_disconnected(self, client: SimClient, node: NodeId, connection: int) -> None:

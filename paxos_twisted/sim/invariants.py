@@ -78,6 +78,7 @@ class Invariants:
         self.digests: dict[Slot, str] = {}
         self.commands: list[Command[Any] | None] = []
         """What was applied, by slot."""
+        self._muted: dict[NodeId, list[Record]] = {}
         self._runs: set[tuple[Slot, Round, bytes]] = set()
         self._rounds_by_slot: dict[Slot, list[Round]] = {}
         self._decoder: msgspec.msgpack.Decoder[Any] | None = None
@@ -203,8 +204,23 @@ class Invariants:
 
     # ---- the disk
 
+    def mute(self, node: NodeId) -> None:
+        """The disk of `node` was replaced. What it does means nothing as long as nobody listens to it."""
+        self._muted[node] = []
+
+    def is_muted(self, node: NodeId) -> bool:
+        """Whether nobody has listened to `node` since its disk was replaced."""
+        return node in self._muted
+
+    def unmute(self, node: NodeId) -> None:
+        """Somebody listens to it again: now its new disk must fit what the old one promised."""
+        self.on_durable(node, self._muted.pop(node))
+
     def on_durable(self, node: NodeId, records: Sequence[Record]) -> None:
         """AGR and PRO for records that a crash cannot take back any more."""
+        if node in self._muted:
+            self._muted[node].extend(records)
+            return
         view = self.views[node]
         for record in records:
             kind = type(record)

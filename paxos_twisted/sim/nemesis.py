@@ -317,6 +317,9 @@ class Nemesis:
 
     def _amnesia(self) -> None:
         node = self._node() if self._rotten is None else self._rotten
+        links = self.cluster.network.links
+        if not all(links[node, other].dst_incarnation for other in self.cluster.ids if other != node):
+            return  # somebody has never met this node, and could not tell another data directory from its first one
         self._rotten = node
         self.cluster.lose_disk(node)
         self._later(lambda: self.cluster.restart(node))

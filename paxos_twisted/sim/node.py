@@ -274,8 +274,13 @@ class SimNode:
 
     def send(self, receivers: tuple[NodeId, ...], message: Any) -> None:
         """A message leaves."""
-        self._cluster.invariants.on_send(self.node, message)
-        self._cluster.network.send(self.node, receivers, message)
+        invariants, network = self._cluster.invariants, self._cluster.network
+        if invariants.is_muted(self.node):
+            if not any(network.links[self.node, receiver].is_up for receiver in receivers):
+                return
+            invariants.unmute(self.node)
+        invariants.on_send(self.node, message)
+        network.send(self.node, receivers, message)
 
     def reply(self, client: int, reply: Reply) -> None:
         """An answer leaves, if that client is still connected."""

@@ -86,7 +86,8 @@ def draw_plan(cluster_seed: int) -> Plan:
         clients=clients,
         habits=Habits(
             requests=requests // clients,
-            outstanding=(1, 1, 4, 16)[int(rand() * 4)],
+            # With one slot at a time, more than this would wait longer than clients have patience.
+            outstanding=min((1, 1, 4, 16)[int(rand() * 4)], 4 if alpha == 1 else 16),
             think_ms=10 + int(rand() * 90),
             timeout_ms=300 + int(rand() * 500),
             accounts=2 + int(rand() * 8),

@@ -178,6 +178,12 @@ class Proposer:
         if not self.phase1_done:
             return []
         accepts: list[Accept] = []
+        # What was decided meanwhile (this node may have known decisions above a hole) need not be proposed again, and
+        # would stay open for ever: `advance` has passed it.
+        while self._bound and self._bound[0].slot <= self.adu:
+            accept = self._bound.popleft()
+            if accept.slot + accept.count > self.adu + 1:
+                self._bound.appendleft(accept.cut(self.adu + 1)[1])
         if self._bound and self.alpha > 1:
             accepts.extend(_joined(self._bound))
             self._bound.clear()

@@ -123,3 +123,19 @@ def test_what_phase_1_binds_is_proposed_again_in_few_runs() -> None:
     (accept,) = [m for m in drain(engine) if isinstance(m, Accept)]
     assert (accept.slot, accept.count) == (0, 100)
     assert accept.values == bytes(range(50)) + b"\xc0" + bytes(range(51, 100))
+
+
+def test_bound_slots_that_were_decided_meanwhile_are_not_proposed_again() -> None:
+    # 1. alpha 1: slot 0 is proposed, 1 and 2 wait. 2. The node knows that 1 and 2 are decided: adu jumps over them.
+    # 3. Proposed again they would stay open for ever, and what is really open would wait behind them to be re-sent.
+    engine = MultiPaxos(LEADER, [FOLLOWER, THIRD, LEADER], Settings(policy="lab", alpha=1), random.Random(1))
+    engine.on_tick(0)
+    drain(engine)
+    rnd = engine.proposer.crnd
+    votes = tuple(Vote(slot, 1, bytes([slot])) for slot in range(3))
+    engine.on_message(FOLLOWER, Promise(LEADER, FOLLOWER, rnd, votes))
+    assert [m.slot for m in drain(engine) if isinstance(m, Accept)] == [0]
+    engine.on_message(FOLLOWER, CatchUpReply(FOLLOWER, 0, 3, b"\x00\x01\x02", 2))
+    engine.on_propose(Batch(b"\x07", 1))
+    assert [m.slot for m in drain(engine) if isinstance(m, Accept)] == [3]
+    assert [accept.slot for accept in engine.proposer.open] == [3]
