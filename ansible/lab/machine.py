@@ -1,7 +1,7 @@
 """One machine: its disks, its boot, its sudden death.
 
 A machine is systemd-nspawn in a network namespace, watched by a small process of ours, the keeper, which starts it
-again when it reboots. `power_cut` kills nspawn with SIGKILL: everything inside is gone at once, as when the plug is
+again when it reboots. `power_cut` takes the cable away and kills everything with SIGKILL: silence, as when the plug is
 pulled. What the machine had written but not synced survives in the host's memory, so this tests sudden silence, not
 lost writes (the simulator does that).
 """
@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from lab import cgroups
+from lab import cgroups, network
 from lab.host import find, has_systemd, remove_tree, run
 from lab.plan import CACHE, LOGIN, LabError, Machine
 
@@ -66,7 +66,7 @@ def mount_disks(machine: Machine, image: Path) -> None:
 
 def is_on(machine: Machine) -> bool:
     """Whether it is running."""
-    return keeper_pid(machine) is not None
+    return keeper_pid(machine) is not None or bool(_nspawns(machine))
 
 
 def keeper_pid(machine: Machine) -> int | None:
@@ -88,6 +88,7 @@ def boot(machine: Machine) -> None:
     machine.lab.run.mkdir(parents=True, exist_ok=True)
     for leftover in ("run", "tmp"):  # what a machine has there is gone after a power cut
         _empty(machine.root / leftover)
+    network.plug(machine)
     main = Path(__file__).resolve().parent.parent / "paxoslab"
     with machine.console.open("ab") as console:
         keeper = subprocess.Popen(
@@ -116,16 +117,16 @@ def keep(machine: Machine) -> int:
 
 
 def power_cut(machine: Machine) -> None:
-    """Pull the plug: every process of the machine is dead when this returns.
+    """Pull the plug: the machine falls silent at once, and every process of it is dead when this returns.
 
     Raises:
         LabError: it survives.
     """
+    network.unplug(machine)  # first: the kernel would say goodbye for every socket of a dying process
     keeper = keeper_pid(machine)
-    if keeper is None:
-        machine.pid_file.unlink(missing_ok=True)
-        return
-    doomed = [keeper, *_descendants(keeper)]  # the keeper first: it must not take the death for a reboot
+    doomed = [] if keeper is None else [keeper]  # the keeper first: it must not take the death for a reboot
+    for nspawn in _nspawns(machine):
+        doomed += [nspawn, *_descendants(nspawn)]
     for pid in doomed:
         _kill(pid)
     deadline = time.monotonic() + 10
@@ -133,6 +134,7 @@ def power_cut(machine: Machine) -> None:
         if time.monotonic() > deadline:
             raise LabError(f"{machine.name} has processes that survive SIGKILL: {_processes_in(machine)}")
         time.sleep(0.02)
+    network.forget(machine)
     machine.pid_file.unlink(missing_ok=True)
 
 
@@ -266,6 +268,19 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _nspawns(machine: Machine) -> list[int]:
+    """The processes of systemd-nspawn that run the machine: one, or none. Found also when its keeper has died."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if f"--machine={machine.unit}".encode() in words and words[0].endswith(b"systemd-nspawn"):
+            found.append(int(entry.name))
+    return found
 
 
 def _descendants(pid: int) -> list[int]:

@@ -82,7 +82,7 @@ def _down(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 
 def _traces(lab: Lab) -> list[str]:
-    found = [f"process {pid}" for one in lab.machines if (pid := machines.keeper_pid(one)) is not None]
+    found = [f"machine {one.name}" for one in lab.machines if machines.is_on(one)]
     found += [f"mount {point}" for point in mounts_below(lab.folder)]
     found += [f"control group {group}" for one in lab.machines for group in cgroups.existing(one)]
     return found + network.traces(lab)
@@ -97,7 +97,7 @@ def _status(options: argparse.Namespace, _say: Callable[[str], None]) -> int:
     for machine in lab.machines:
         pid = machines.keeper_pid(machine)
         free = shutil.disk_usage(machine.data).free // 2**20 if machine.data.is_mount() else 0
-        state = f"on   (keeper {pid})" if pid else "off"
+        state = f"on   (keeper {pid})" if pid else "on   (no keeper)" if machines.is_on(machine) else "off"
         print(f"{machine.name:<9}{machine.address:<16}{state:<22}data disk: {free} MB free")
     return 0
 

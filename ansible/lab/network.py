@@ -16,17 +16,15 @@ FORWARDING_BEFORE = RUN / "ip_forward.before"
 
 
 def make_network(lab: Lab) -> None:
-    """Make the bridge, the namespaces and their cables, and let machines out.
+    """Make the bridge, and let machines out. Machines are plugged in when they boot.
 
     Raises:
         LabError: a command failed.
     """
     if not _exists(lab.bridge):
-        run("ip", "link", "add", lab.bridge, "type", "bridge")
+        run("ip", "link", "add", lab.bridge, "address", _hardware(lab.gateway), "type", "bridge")
     run("ip", "address", "replace", f"{lab.gateway}/24", "dev", lab.bridge)
     run("ip", "link", "set", lab.bridge, "up")
-    for machine in lab.machines:
-        _connect(machine)
     _let_out(lab)
 
 
@@ -60,19 +58,47 @@ def traces(lab: Lab) -> list[str]:
     return found
 
 
-def _connect(machine: Machine) -> None:
-    """A namespace whose only interface, host0, is plugged into the bridge."""
+def plug(machine: Machine) -> None:
+    """A namespace whose only interface, host0, is plugged into the bridge.
+
+    Raises:
+        LabError: a command failed.
+    """
     lab, netns = machine.lab, machine.netns
     if netns in list_namespaces(lab):
         return
     run("ip", "netns", "add", netns)
-    run("ip", "link", "add", machine.cable, "type", "veth", "peer", "name", "host0", "netns", netns)
+    run(
+        "ip",
+        "link",
+        "add",
+        machine.cable,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "host0",
+        "address",
+        _hardware(machine.address),
+        "netns",
+        netns,
+    )
     run("ip", "link", "set", machine.cable, "master", lab.bridge, "up")
     inside = ("ip", "-netns", netns)
     run(*inside, "link", "set", "lo", "up")
     run(*inside, "address", "add", f"{machine.address}/24", "dev", "host0")
     run(*inside, "link", "set", "host0", "up")
     run(*inside, "route", "add", "default", "via", lab.gateway)
+
+
+def unplug(machine: Machine) -> None:
+    """Take the cable away: from now on it is silent, whatever its dying processes still send."""
+    run("ip", "link", "delete", machine.cable, check=False)
+
+
+def forget(machine: Machine) -> None:
+    """Remove its namespace, and with it all that its kernel still knew of connections. Its processes are dead."""
+    run("ip", "netns", "delete", machine.netns, check=False)
 
 
 def _let_out(lab: Lab) -> None:
@@ -95,6 +121,11 @@ def _let_out(lab: Lab) -> None:
         }}
     """
     run("nft", "--file", "-", text=rules)
+
+
+def _hardware(address: str) -> str:
+    """The hardware address that belongs to an address, always the same: neighbours remember it."""
+    return "02:70:" + ":".join(f"{int(octet):02x}" for octet in address.split("."))
 
 
 def _exists(link: str) -> bool:

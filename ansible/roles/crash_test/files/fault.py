@@ -84,11 +84,11 @@ class Cut(Fault):
 
     def rules(self) -> str:
         """For nft."""
-        chains = []
+        lines = [f"table inet {TABLE} {{"]
         for way in self.ways:
-            lines = "; ".join(self.verdicts("saddr" if way == "input" else "daddr"))
-            chains.append(f"chain {way} {{ type filter hook {way} priority -300; {lines}; }}")
-        return f"table inet {TABLE} {{ {' '.join(chains)} }}\n"
+            lines += [f"chain {way} {{", f"type filter hook {way} priority -300"]
+            lines += [*self.verdicts("saddr" if way == "input" else "daddr"), "}"]
+        return "\n".join([*lines, "}"]) + "\n"
 
     def verdicts(self, end: str) -> list[str]:
         """What happens to packets, by the address of their other end."""
@@ -138,17 +138,18 @@ class FillDisk(Fault):
             raise SystemExit(f"{DATA} is no small disk of its own ({size_mb} MB): it is not filled")
 
     def strike(self, argument: str) -> None:
-        """Take all that is left: the bulk at once, then the rest."""
-        free = shutil.disk_usage(DATA).free
-        with BALLAST.open("wb") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, max(free - (64 << 10), 1))
-                file.seek(0, os.SEEK_END)
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
-                pass  # full
+        """Take all that is left, in pieces that get smaller."""
+        taken, piece = 0, shutil.disk_usage(DATA).free
+        ballast = os.open(BALLAST, os.O_WRONLY | os.O_CREAT)
+        try:
+            while piece >= 1024:
+                try:
+                    os.posix_fallocate(ballast, taken, piece)
+                    taken += piece
+                except OSError:
+                    piece //= 2
+        finally:
+            os.close(ballast)
 
     def heal(self) -> None:
         """Give it back."""
@@ -195,7 +196,7 @@ def serve(options: argparse.Namespace) -> int:
         return 0
     record.stamp("striking", argument=argument)
     try:
-        fault.strike(argument)
+        attempt(lambda: fault.strike(argument), record)
         record.stamp("struck", state="struck")
         time.sleep(options.hold)
     finally:
@@ -314,8 +315,8 @@ def attempt(action: Callable[[], None], record: Record) -> None:
     """Mending must not stop half-way because one step fails."""
     try:
         action()
-    except (OSError, subprocess.SubprocessError) as error:
-        record.write(error=f"{type(error).__name__}: {error}")
+    except OSError as error:
+        record.write(error=str(error))
 
 
 def is_active(unit: str) -> bool:
@@ -340,9 +341,11 @@ def run(*command: str, text: str | None = None, check: bool = True) -> str:
         stdin=subprocess.DEVNULL if text is None else None,
         capture_output=True,
         text=True,
-        check=check,
+        check=False,
         env=environment,
     )
+    if check and done.returncode:
+        raise OSError(f"{' '.join(command)} failed with {done.returncode}: {' '.join(done.stderr.split())}")
     return done.stdout
 
 
