@@ -66,7 +66,7 @@ def mount_disks(machine: Machine, image: Path) -> None:
 
 def is_on(machine: Machine) -> bool:
     """Whether it is running."""
-    return keeper_pid(machine) is not None or bool(_nspawns(machine))
+    return keeper_pid(machine) is not None or bool(_processes_in(machine))
 
 
 def keeper_pid(machine: Machine) -> int | None:
@@ -125,9 +125,8 @@ def power_cut(machine: Machine) -> None:
     network.unplug(machine)  # first: the kernel would say goodbye for every socket of a dying process
     keeper = keeper_pid(machine)
     doomed = [] if keeper is None else [keeper]  # the keeper first: it must not take the death for a reboot
-    for nspawn in _nspawns(machine):
-        doomed += [nspawn, *_descendants(nspawn)]
-    for pid in doomed:
+    doomed += _nspawns(machine)
+    for pid in [*doomed, *_processes_in(machine)]:
         _kill(pid)
     deadline = time.monotonic() + 10
     while _processes_in(machine):
@@ -283,25 +282,12 @@ def _nspawns(machine: Machine) -> list[int]:
     return found
 
 
-def _descendants(pid: int) -> list[int]:
-    """All descendants of a process, as the host counts them. Among them is the first process of the machine: when the
-    kernel ends that one, it ends all of them."""
-    found: list[int] = []
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return found
-    for child in map(int, text.split()):
-        found += [child, *_descendants(child)]
-    return found
-
-
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def _processes_in(machine: Machine) -> list[int]:
-    """Processes that live in the machine's network namespace."""
+    """All processes of the machine: those in its network namespace. They outlive a nspawn that somebody has killed."""
     text = run("ip", "netns", "pids", machine.netns, check=False)
     return [int(pid) for pid in text.split()]
