@@ -1,6 +1,6 @@
 """The contract between the replicated state and the application that it runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from paxos_twisted.core.table import Table
@@ -11,6 +11,8 @@ class Application(Protocol):
 
     `apply` looks at nothing but the operation and the tables: no clock, no randomness, no iteration over sets, no
     floating point. It never raises for an operation that the codec let in; what cannot be done is a result.
+
+    Applications inherit from this class: what has a body here has a default that is right for those that do not care.
     """
 
     name: str
@@ -40,3 +42,54 @@ class Application(Protocol):
     def outcome(self, result: Any) -> str:
         """ "ok" when the operation did what was asked, "rejected" when the result is a refusal of the application."""
         ...
+
+    # Reads. The session table keeps each result until the client has acknowledged it: too much for long ones.
+
+    def is_reread(self, op: Any) -> bool:
+        """Whether `op` only reads and its result is not kept: when the command is repeated, it is executed again.
+
+        That is as linearizable as the first outcome: whoever repeats a request has not seen its answer yet.
+        """
+        return False
+
+    # Time. No application looks at a clock: the node that proposes an operation writes its time into it.
+
+    stamps: bool = False
+    """`stamp` wants to see the operations."""
+
+    def stamp(self, op: Any, now_ms: int) -> Any:
+        """The operation as it is proposed at `now_ms` (wall clock, Unix milliseconds). Called once, before the log.
+
+        A repeated request is stamped anew; as it is applied once at most, one of the stamps counts, on every replica.
+        """
+        return op
+
+    has_deadlines: bool = False
+    """`due` wants to be asked."""
+
+    def due(self, now_ms: int) -> Sequence[Any]:
+        """Operations that the node that takes commands should propose by itself, because their time has come.
+
+        Asked every 100 ms at most, of the applied state; what is under way is asked for again, and several nodes may
+        propose the same. So each must change nothing when it is applied a second time.
+        """
+        return ()
+
+    # Feeds. A topic is a list of events in the state that clients follow: it grows at its end, and may be cut at its
+    # beginning. Positions count from 0 and are never used twice.
+
+    event_type: Any = None
+    """The type of a feed's events, None when there are no feeds."""
+
+    def feed_of(self, op: Any, result: Any) -> str | None:
+        """The topic to which this operation, with this result, has appended; None when to none."""
+        return None
+
+    def read_feed(self, topic: str, start: int, limit: int) -> tuple[int, Sequence[Any]]:
+        """Up to `limit` events from position `start` on; from the end when `start` is negative: -10 are the last ten.
+
+        Returns:
+            The position of the first of them, and the events. The position is larger than `start` when the history has
+            been cut meanwhile. Without events it is the position of the next one that this replica would show.
+        """
+        return max(start, 0), ()

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from paxos_twisted.apps.application import Application
 from paxos_twisted.core.table import Table
 from paxos_twisted.limits import BANK_ACCOUNT_MAX, BANK_AMOUNT_MAX, BANK_BALANCE_MAX
 
@@ -39,7 +40,7 @@ class BankResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of the account that TRANSFER paid into; None for the other kinds and on error."""
 
 
-class Bank:
+class Bank(Application):
     """Accounts and their balances. Invariants: no balance below 0; a transfer conserves the sum of all balances."""
 
     name = "bank"
