@@ -4,12 +4,12 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from paxos_twisted.apps.application import Application
 from paxos_twisted.core.engine import Engine, LinkState
-from paxos_twisted.core.multipaxos.replica import MultiPaxos
 from paxos_twisted.core.records import PeerSeen
+from paxos_twisted.core.registry import ENGINES
 from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.core.transfer import TransferMessage
 from paxos_twisted.net.clients import ClientPort
@@ -26,9 +26,6 @@ from paxos_twisted.node.state_hash import StateHasher
 from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.storage.sqlite_store import SqliteStore
 from paxos_twisted.types import NO_SLOT, NodeId
-
-ENGINES: Final = {"multipaxos": MultiPaxos}
-"""By the name in the configuration."""
 
 
 class Parts(NamedTuple):
@@ -71,7 +68,7 @@ def assemble(
     if recovered.snapshot is not None:
         applied = recovered.snapshot.slot
         state.install(applied, recovered.pieces, recovered.snapshot.digest)
-    engine: Engine = ENGINES[shared.engine](
+    engine: Engine = ENGINES[shared.engine].make(
         node,
         config.members,
         shared.settings,
