@@ -430,7 +430,8 @@ class MultiPaxos:
     def _on_learn(self, learn: Learn) -> None:
         self._defer_to(learn.rnd)  # a vote in a higher round than ours: somebody else has been elected
         stop = learn.slot + learn.count
-        if stop > self.adu + DECISIONS_BUFFERED_MAX or stop <= self.adu + 1:
+        # The start counts, not the end: a run that begins at adu + 1 must be heard however long it is.
+        if learn.slot > self.adu + DECISIONS_BUFFERED_MAX or stop <= self.adu + 1:
             return
         if self._disk is DiskState.FULL and learn.sender != self.node:
             return

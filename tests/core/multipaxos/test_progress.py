@@ -2,8 +2,11 @@
 
 import random
 
+import pytest
+
 from paxos_twisted.core.engine import Batch, LinkState
 from paxos_twisted.core.multipaxos import Accept, Learn, MultiPaxos, Prepare, Promise, Settings, Vote
+from paxos_twisted.core.multipaxos import replica as replica_module
 from paxos_twisted.core.multipaxos.messages import AskFollow, CatchUpReply, Reject, WouldFollow
 from paxos_twisted.types import NodeId
 
@@ -139,3 +142,23 @@ def test_bound_slots_that_were_decided_meanwhile_are_not_proposed_again() -> Non
     engine.on_propose(Batch(b"\x07", 1))
     assert [m.slot for m in drain(engine) if isinstance(m, Accept)] == [3]
     assert [accept.slot for accept in engine.proposer.open] == [3]
+
+
+def test_a_run_longer_than_the_buffer_is_heard_when_it_is_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 1. The old leader was ahead of everybody and died: what phase 1 binds is longer than what a learner buffers.
+    # 2. It is proposed as one run. 3. Ignoring its Learns for their end would leave it undecided for ever.
+    monkeypatch.setattr(replica_module, "DECISIONS_BUFFERED_MAX", 2)
+    engine = replica(FOLLOWER)
+    engine.on_message(LEADER, Accept(LEADER, 0, 1003, b"\x01\x02\x03\x04\x05\x06", 6))
+    drain(engine)
+    engine.on_message(THIRD, Learn(THIRD, 0, 1003, None, 6))
+    assert engine.adu == 5
+
+
+def test_learns_far_above_a_hole_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "DECISIONS_BUFFERED_MAX", 2)
+    engine = replica(FOLLOWER)
+    for slot in range(2, 40):
+        for voter in (THIRD, LEADER):
+            engine.on_message(voter, Learn(voter, slot, 1003, b"\x01"))
+    assert engine.status()["log"]["buffered_slots"] == 0
