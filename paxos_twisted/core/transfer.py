@@ -22,6 +22,9 @@ RETRY_MS = 500
 RETRIES_MAX = 6
 """After so many repetitions without a piece the transfer is given up; the laggard asks anybody again."""
 
+AVOID_MS = 1000
+"""A node whose snapshot could not be read is not taken at its word again for so long; another one may do."""
+
 PIECES_MAX = 65_536
 
 
@@ -63,7 +66,14 @@ class Progress(msgspec.Struct, array_like=True, tag=203, frozen=True, gc=False):
     digest: Annotated[str, Meta(max_length=128)] = ""
 
 
-TransferMessage = SnapshotOffer | SnapshotRequest | SnapshotData | Progress
+class SnapshotGone(msgspec.Struct, array_like=True, tag=204, frozen=True, gc=False):
+    """My snapshot of `slot` cannot be read now, though I offered it: take another node's."""
+
+    sender: NodeId
+    slot: Slot
+
+
+TransferMessage = SnapshotOffer | SnapshotRequest | SnapshotData | SnapshotGone | Progress
 
 
 class Incoming:

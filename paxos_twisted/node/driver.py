@@ -18,9 +18,11 @@ from paxos_twisted.core.records import Chosen, PeerSeen, Record, SnapshotPiece, 
 from paxos_twisted.core.replicated import Picture, ReplicatedState, SnapshotError, digest_of
 from paxos_twisted.core.sessions import Refusal
 from paxos_twisted.core.transfer import (
+    AVOID_MS,
     Incoming,
     Progress,
     SnapshotData,
+    SnapshotGone,
     SnapshotOffer,
     SnapshotRequest,
     TransferMessage,
@@ -206,6 +208,7 @@ class Driver:
         self._bytes_since_snapshot = 0
         self._noted: dict[NodeId, int] = {seen.node: seen.progress for seen in self.peers.values()}
         self._incoming: Incoming | None = None
+        self._avoid: tuple[NodeId, Slot, int] = (NO_NODE, NO_SLOT, 0)  # whose snapshot of which slot until when
         self._installing: Slot = NO_SLOT
         self._progress_ms = 0
         self._other_peers = tuple(sorted(other for other in addresses if other != node))
@@ -215,7 +218,7 @@ class Driver:
     def on_message(self, src: NodeId, message: Any) -> None:
         """Take a message from peer `src`."""
         match message:
-            case SnapshotOffer() | SnapshotRequest() | SnapshotData() | Progress():
+            case SnapshotOffer() | SnapshotRequest() | SnapshotData() | SnapshotGone() | Progress():
                 self._on_transfer(message)
             case _:
                 self.engine.on_message(src, message)
@@ -525,7 +528,6 @@ class Driver:
                 self._on_offer(message)
             case SnapshotRequest(sender=sender, slot=slot, index=index):
                 if self.snapshot is not None and self.snapshot.slot == slot and index < self.snapshot.pieces:
-                    self._served_ms = self._now_ms
                     self.disk.read_piece(slot, index, lambda data: self._send_piece(sender, slot, index, data))
                 else:
                     self._offer(sender)
@@ -533,6 +535,11 @@ class Driver:
                 incoming = self._incoming
                 if incoming is not None and incoming.on_data(message, self._now_ms):
                     self._continue_incoming(incoming)
+            case SnapshotGone(sender=sender, slot=slot):
+                incoming = self._incoming
+                if incoming is not None and (incoming.offer.sender, incoming.offer.slot) == (sender, slot):
+                    self._incoming = None
+                    self._avoid = sender, slot, self._now_ms + AVOID_MS
             case Progress(sender=sender, last=last, slot=slot, digest=digest):
                 if slot == self._digest[0] and digest != self._digest[1]:
                     self.shell.on_event(StateDiverged(sender, slot))
@@ -571,12 +578,19 @@ class Driver:
 
     def _send_piece(self, peer: NodeId, slot: Slot, index: int, data: bytes | None) -> None:
         if data is not None:
+            self._served_ms = self._now_ms
             self.network.send((peer,), SnapshotData(self.node, slot, index, data))
-        else:
+        elif self.snapshot is not None and self.snapshot.slot > slot:
             self._offer(peer)
+        else:
+            self.take_snapshot()  # this one may have rotted: replace it
+            self.network.send((peer,), SnapshotGone(self.node, slot))
 
     def _on_offer(self, offer: SnapshotOffer) -> None:
         if offer.slot <= self.state.applied or self._installing != NO_SLOT:
+            return
+        avoided, slot, until_ms = self._avoid
+        if (offer.sender, offer.slot) == (avoided, slot) and self._now_ms < until_ms:
             return
         if self._incoming is not None:
             same = self._incoming.offer.sender == offer.sender

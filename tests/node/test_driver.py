@@ -35,6 +35,7 @@ class World:
         self.records: list[Record] = []
         self.pending: list[int] = []
         self.is_stuck = False
+        self.is_rotten = False
         self.wants_flush = False
         self.stopped = ""
 
@@ -44,7 +45,7 @@ class World:
 
     def read_piece(self, slot: int, index: int, then: Callable[[bytes | None], None]) -> None:
         pieces = [r.data for r in self.records if isinstance(r, SnapshotPiece) and (r.slot, r.index) == (slot, index)]
-        then(pieces[-1] if pieces else None)
+        then(pieces[-1] if pieces and not self.is_rotten else None)
 
     def send(self, receivers: tuple[NodeId, ...], message: Any) -> None:
         for receiver in receivers:
@@ -304,3 +305,32 @@ def test_a_node_that_was_away_past_truncation_gets_the_snapshot() -> None:
     assert len(digests) == 1
     installed = [r for r in cluster.worlds[late].records if isinstance(r, SnapshotTaken)]
     assert installed
+
+
+def test_a_snapshot_that_cannot_be_read_is_fetched_from_another_node_and_replaced() -> None:
+    cluster, driver, _ = lead(snapshot_every=20)
+    late, other = (node for node in MEMBERS if node != driver.node)
+    cluster.away.add(late)
+    for seq in range(1, 12_001):
+        request = Command(CLIENT, 0, seq, max(1, seq - 5), BankOp(DEPOSIT, seq % 50, 10))
+        driver.on_request(msgspec.msgpack.encode(request), request)
+        if not seq % 100:
+            cluster.settle()
+            cluster.run(TICK_MS)
+    cluster.run(2000)
+    taken = driver.snapshot
+    assert taken is not None
+    cluster.worlds[driver.node].is_rotten = True
+    cluster.away = {other}
+    cluster.run(2000)
+    assert cluster.drivers[late].state.applied < 11_999
+    cluster.away.clear()
+    cluster.run(4000)
+    assert cluster.drivers[late].state.applied == 11_999
+    assert cluster.drivers[other].snapshot is not None
+
+    cluster.worlds[driver.node].is_rotten = False
+    request = Command(CLIENT, 0, 12_001, 12_000, BankOp(DEPOSIT, 1, 10))
+    driver.on_request(msgspec.msgpack.encode(request), request)
+    cluster.run(2000)
+    assert driver.snapshot.slot > taken.slot, "the unreadable one was kept"
