@@ -24,6 +24,9 @@ SHARED = (
 )
 """Keys of cluster.yml that must be equal on all nodes at all times (docs/configuration.md)."""
 
+OWNERS = ("cluster", "engine", "application")
+"""Keys that a node's data belongs to: with others it is of no use."""
+
 HOST_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
 
 
@@ -113,6 +116,12 @@ def change_problems(wanted: str, found: Mapping[str, str], stop_all: bool) -> li
             f"the cluster on these machines has other nodes ({listed}); nodes cannot be added or removed yet: "
             f"give the inventory its old nodes back, or remove the cluster with destroy.yml"
         ]
+    for key in OWNERS:
+        if any(change.startswith(f"{key}: ") for change in changes):
+            return [
+                f"the nodes' data belongs to another cluster ({listed}); undo the change in the inventory, or remove that "
+                f"cluster with destroy.yml"
+            ]
     if stop_all:
         return []
     return [

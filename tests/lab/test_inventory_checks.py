@@ -170,6 +170,21 @@ def test_other_nodes_are_refused_even_when_all_stop() -> None:
     assert "the ids 1, 2 and 3 become 1, 2 and 4" in problem
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("cluster: lab", "cluster: other", id="another cluster"),
+        pytest.param("engine: multipaxos", "engine: other", id="another engine"),
+        pytest.param("application: bank", "application: other", id="another application"),
+    ],
+)
+def test_data_of_another_cluster_is_refused_even_when_all_stop(old: str, new: str) -> None:
+    (problem,) = paxos.change_problems(CLUSTER.replace(old, new), {"node1": CLUSTER}, True)
+    key = old.partition(":")[0]
+    assert f"the nodes' data belongs to another cluster ({key}: " in problem
+    assert "destroy.yml" in problem
+
+
 def with_data(*full: str) -> dict[str, Any]:
     """Three nodes, some of which have a log."""
     return {
