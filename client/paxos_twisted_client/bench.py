@@ -1,21 +1,22 @@
-"""The bench: clients that send random transactions, and what they measured."""
+"""The bench: clients that send random operations, and what they measured."""
 
 import subprocess
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from paxos_twisted_client.bank import BANK
+from paxos_twisted_client.client_side import ClientSide
 from paxos_twisted_client.connection import NS
 from paxos_twisted_client.history import HistoryWriter
 from paxos_twisted_client.pool import Pool
 from paxos_twisted_client.reactor import Clock, DelayedCall
-from paxos_twisted_client.session import OK, REFUSED, Request
+from paxos_twisted_client.session import OK, REFUSED, Request, Session
 from paxos_twisted_client.statistics import GapMeter
-from paxos_twisted_client.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ class BenchPlan:
     rate: float | None = None
     """Requests per second over all clients, sent at their time whether or not answers come (open loop)."""
     seed: int = 0
+    target: str = "first"
+    """Which nodes the clients begin with, see `paxos_twisted_client.target`."""
+    spread: int = 1
+    """Sessions of one client, each with a pool of its own, among which its requests go in turns."""
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    """The application's own options, see `ClientSide.workload_of`."""
 
 
 @dataclass(slots=True)
@@ -46,18 +53,19 @@ class Mark:
 class BenchClient:
     """One client and what it has seen."""
 
-    def __init__(self, bench: "Bench", process: int, pool: Pool) -> None:
+    def __init__(self, bench: "Bench", process: int, pools: Sequence[Pool]) -> None:
         self.process = process
-        self.pool = pool
-        self.session = pool.session()
+        self.pools = pools
+        self.sessions = [pool.session() for pool in pools]
         self.rtts_ns = array("q")  # of answered requests, in the order of the answers
         self.gap = GapMeter()
         self.sent = 0
-        self.rejected = 0  # answered, but the bank said no
+        self.rejected = 0  # answered, but the application said no
         self.refused = 0
         self.unknown = 0
         self._bench = bench
-        self._workload = Workload(bench.plan.seed, process)
+        self._did = bench.side.did
+        self._workload = bench.side.workload(bench.plan.seed, process, bench.plan.workload)
 
     @property
     def answered(self) -> int:
@@ -69,22 +77,33 @@ class BenchClient:
         """Requests that have ended, one way or another."""
         return len(self.rtts_ns) + self.refused + self.unknown
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `submit` must wait: old requests hold up the window of the session whose turn it is."""
+        return self.session.is_full
+
+    @property
+    def session(self) -> Session:
+        """Requests go in turns, strictly: what one node cannot take waits, as the plan is to load all alike."""
+        return self.sessions[self.sent % len(self.sessions)]
+
     def submit(self, started_ns: int | None = None) -> None:
-        """Send the next transaction."""
+        """Send the next operation."""
+        session = self.session
         self.sent += 1
-        request = self.session.submit(self._workload.next(), self._on_done, started_ns)
+        request = session.submit(self._workload.next(), self._on_done, started_ns)
         self.gap.invoked(request.started_ns)
         history = self._bench.history
         if history is not None:
             # The bytes leave at the end of this turn at the earliest: the line is true although it is written now.
-            history.invoked(self.process, request, self.pool.now_ns())
+            history.invoked(self.process, request, self._bench.now_ns())
 
     def _on_done(self, request: Request) -> None:
         finished_ns = request.finished_ns
         if request.outcome == OK:
             self.rtts_ns.append(finished_ns - request.started_ns)
             self.gap.answered(finished_ns)
-            if request.result.error is not None:
+            if not self._did(request.op, request.result):
                 self.rejected += 1
         else:
             self.gap.failed(finished_ns)
@@ -92,9 +111,14 @@ class BenchClient:
                 self.refused += 1
             else:
                 self.unknown += 1
-            if self.session.is_expired and request.client == self.session.client:
-                self.session = self.pool.renew(self.session)
+            self._renew(request)
         self._bench.on_done(self, request)
+
+    def _renew(self, request: Request) -> None:
+        """Replace the session of a refused request if the cluster has forgotten it."""
+        for index, session in enumerate(self.sessions):
+            if session.is_expired and session.client == request.client:
+                self.sessions[index] = self.pools[index].renew(session)
 
 
 class Bench:
@@ -106,23 +130,26 @@ class Bench:
         pools: Sequence[Pool],
         plan: BenchPlan,
         *,
+        side: ClientSide = BANK,
         history: HistoryWriter | None = None,
         marks: Sequence[Mark] = (),
         run: Callable[[str], "subprocess.Popen[bytes]"] | None = None,
     ) -> None:
-        """Client i uses pool i modulo their number: one each, or one for all."""
+        """Each client takes the next `plan.spread` pools, from the first again behind the last: pools of its own, or
+        the same for all."""
         self.plan = plan
+        self.side = side
         self.pools = pools
+        self.now_ns = pools[0].now_ns
         self.history = history
         self.marks = sorted(marks, key=lambda mark: mark.at)
-        self.clients = [BenchClient(self, index, pools[index % len(pools)]) for index in range(plan.clients)]
+        self.clients = [BenchClient(self, index, self._pools_of(index)) for index in range(plan.clients)]
         self.answered = 0
         self.ended = 0
         self.started_ns = 0
         self.stopped_ns = 0
         self.cpu_s = 0.0
         self.finished: Deferred[None] = Deferred()
-        self._now_ns = pools[0].now_ns
         self._reactor = reactor
         self._run = run or run_shell
         self._next_mark = 0
@@ -139,12 +166,12 @@ class Bench:
     @property
     def seconds(self) -> float:
         """How long it ran, or has run."""
-        return ((self.stopped_ns if self._is_stopped else self._now_ns()) - self.started_ns) / NS
+        return ((self.stopped_ns if self._is_stopped else self.now_ns()) - self.started_ns) / NS
 
     def start(self) -> None:
         """Send the first requests."""
         self._is_started = True
-        self.started_ns = self._now_ns()
+        self.started_ns = self.now_ns()
         self.cpu_s = -time.process_time()
         while self._mark_at == 0:
             self._run_mark()
@@ -159,7 +186,7 @@ class Bench:
         if self._is_stopped:
             return
         self._is_stopped = True
-        self.stopped_ns = self._now_ns()
+        self.stopped_ns = self.now_ns()
         if not self._is_started:
             self.started_ns = self.stopped_ns
             self.cpu_s = -time.process_time()
@@ -187,16 +214,20 @@ class Bench:
 
     def _fill(self, client: BenchClient) -> None:
         """Closed loop: keep the planned number of requests under way, unless an old one holds the window up."""
-        session = client.session
-        while client.sent < self.plan.requests and session.outstanding < self.plan.outstanding and not session.is_full:
+        plan = self.plan
+        while client.sent < plan.requests and client.sent - client.ended < plan.outstanding and not client.is_full:
             client.submit()
+
+    def _pools_of(self, index: int) -> list[Pool]:
+        first, spread = index * self.plan.spread, self.plan.spread
+        return [self.pools[number % len(self.pools)] for number in range(first, first + spread)]
 
     def _send_due(self) -> None:
         """Open loop: request i of client c is due at (i * clients + c) / rate seconds."""
         self._tick = None
         assert self.plan.rate is not None
         period_ns = NS / self.plan.rate
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         next_ns: int | None = None
         for index, client in enumerate(self.clients):
             while client.sent < self.plan.requests:
@@ -204,17 +235,17 @@ class Bench:
                 if due_ns > now_ns:
                     next_ns = due_ns if next_ns is None else min(next_ns, due_ns)
                     break
-                if client.session.is_full:
+                if client.is_full:
                     next_ns = now_ns  # it stays due, and its time runs
                     break
                 client.submit(due_ns)
         if next_ns is not None:
-            wait_s = max((next_ns - self._now_ns()) / NS, 0.001)
+            wait_s = max((next_ns - self.now_ns()) / NS, 0.001)
             self._tick = self._reactor.callLater(wait_s, self._send_due)
 
     def _run_mark(self) -> None:
         mark = self.marks[self._next_mark]
-        mark.time_ns = self._now_ns()
+        mark.time_ns = self.now_ns()
         mark.process = self._run(mark.command)
         self._next_mark += 1
         self._mark_at = self.marks[self._next_mark].at if self._next_mark < len(self.marks) else -1

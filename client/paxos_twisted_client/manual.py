@@ -1,29 +1,18 @@
-"""The manual mode: a person types transactions and is told what became of them."""
+"""The manual mode: a person types commands and is told what became of them."""
 
 import json
 
 from rich.console import Console
 from rich.text import Text
 
-from paxos_twisted.limits import BANK_ACCOUNT_MAX
+from paxos_twisted_client.client_side import OUR_WORDS, ClientSide, FormError
 from paxos_twisted_client.connection import NS
-from paxos_twisted_client.form import FIELDS, QUESTIONS, WORDS, Form, FormError, usage
+from paxos_twisted_client.form import VERB, Form
 from paxos_twisted_client.pool import Move, Pool
 from paxos_twisted_client.session import OK, UNKNOWN
 from paxos_twisted_client.statistics import summarize
 from paxos_twisted_client.teller import EXIT_OK, Teller, as_json, exit_code, sentence
 from paxos_twisted_client.terminal import Cancelled, Terminal
-
-MEANINGS = {
-    "balance": "what an account holds",
-    "deposit": "pay in",
-    "withdraw": "take out",
-    "transfer": "from ACCOUNT to another account, both or neither",
-}
-
-COMMANDS = MEANINGS | dict(
-    zip(WORDS, ("where we are connected, and how fast it was", "this list", "leave (also Ctrl-D)"), strict=True)
-)
 
 RTTS_KEPT = 100_000
 """Round-trip times kept for `status`; the oldest half goes beyond it."""
@@ -32,7 +21,10 @@ RTTS_KEPT = 100_000
 class Manual:
     """One conversation."""
 
-    def __init__(self, pool: Pool, terminal: Terminal, out: Console, err: Console, *, is_json: bool = False) -> None:
+    def __init__(
+        self, side: ClientSide, pool: Pool, terminal: Terminal, out: Console, err: Console, *, is_json: bool = False
+    ) -> None:
+        self._side = side
         self._pool = pool
         self._teller = Teller(pool)
         self._terminal = terminal
@@ -48,9 +40,9 @@ class Manual:
         if interactive:
             self._out.print(
                 Text.assemble(
-                    "Type a transaction, e.g. ",
-                    ("deposit 17 100", "bold"),
-                    "; just Enter asks you for account, transaction and amount; ",
+                    f"Type a {self._side.unit}, e.g. ",
+                    (self._side.example, "bold"),
+                    f"; just Enter asks you for {self._side.asked}; ",
                     ("help", "bold"),
                     " and ",
                     ("quit", "bold"),
@@ -60,7 +52,7 @@ class Manual:
         while True:
             try:
                 line = await self._terminal.command()
-                if line is None or not await self._perform(line.split()):
+                if line is None or not await self._perform(self._side.split(line)):
                     break
             except Cancelled:
                 continue
@@ -82,7 +74,7 @@ class Manual:
         elif word == "status":
             self._status()
         else:
-            form = Form.from_words(words)
+            form = Form.from_words(self._side, words)
             if await self._fill(form):
                 await self._execute(form)
         return True
@@ -90,10 +82,11 @@ class Manual:
     async def _fill(self, form: Form) -> bool:
         """Ask for what is missing. Returns False when the person changed their mind: an empty answer, or the end."""
         while (field := form.missing()) is not None:
-            offered = tuple(FIELDS) if field == "kind" else ()
-            text = await self._terminal.answer(QUESTIONS[field], offered)
+            question = form.question(field)
+            offered = tuple(verb.name for verb in self._side.verbs) if field == VERB else ()
+            text = await self._terminal.answer(question, offered)
             if not (text or "").strip():
-                self._complain(f"nothing done: no {QUESTIONS[field]} given")
+                self._complain(f"nothing done: no {question} given")
                 return False
             assert text is not None
             try:
@@ -106,9 +99,9 @@ class Manual:
 
     async def _execute(self, form: Form) -> None:
         request = await self._teller.execute(form.op())
-        self._code = max(self._code, exit_code(request))
+        self._code = max(self._code, exit_code(self._side, request))
         if self._is_json:
-            self._out.file.write(json.dumps(as_json(request, self._pool.leader)) + "\n")
+            self._out.file.write(json.dumps(as_json(self._side, request, self._pool.leader)) + "\n")
             self._out.file.flush()
             return
         rtt_ns = request.finished_ns - request.started_ns
@@ -116,31 +109,26 @@ class Manual:
             self._rtts_ns.append(rtt_ns)
             if len(self._rtts_ns) > RTTS_KEPT:
                 del self._rtts_ns[: RTTS_KEPT // 2]
-        if request.outcome == OK and request.result.error is None:
-            said = Text(sentence(request))
+        if request.outcome == OK and self._side.did(request.op, request.result):
+            said = Text(sentence(self._side, request))
             if self._terminal.is_interactive:
                 said.append(f"  ({rtt_ns / NS * 1000:.1f} ms)", style="dim")
             self._out.print(said, soft_wrap=True)
         else:
             style = "magenta" if request.outcome == UNKNOWN else "yellow" if request.outcome == OK else "red"
-            self._err.print(Text(sentence(request), style=style), soft_wrap=True)
+            self._err.print(Text(sentence(self._side, request), style=style), soft_wrap=True)
 
     def _complain(self, text: str) -> None:
         self._code = max(self._code, 1)
         self._err.print(Text(text, style="red"), soft_wrap=True)
 
     def _help(self) -> None:
-        for kind, meaning in MEANINGS.items():
-            self._out.print(f"  [bold]{usage(kind):<28}[/bold] {meaning}", highlight=False)
-        for word in WORDS:
-            self._out.print(f"  [bold]{word:<28}[/bold] {COMMANDS[word]}", highlight=False)
-        self._out.print(
-            Text(
-                "  What you leave out is asked for. Words may be shortened (d 17 100); Tab completes.\n"
-                f"  Accounts are 0 to {BANK_ACCOUNT_MAX}; they exist once they are used.",
-                style="dim",
-            )
-        )
+        for verb in self._side.verbs:
+            self._out.print(Text.assemble("  ", (f"{verb.usage:<28}", "bold"), f" {verb.meaning}"))
+        for word, meaning in OUR_WORDS.items():
+            self._out.print(Text.assemble("  ", (f"{word:<28}", "bold"), f" {meaning}"))
+        if self._side.hints:
+            self._out.print(Text(f"  {self._side.hints}", style="dim"))
 
     def _status(self) -> None:
         pool = self._pool
@@ -151,7 +139,7 @@ class Manual:
         if self._rtts_ns:
             summary = summarize(self._rtts_ns)
             self._out.print(
-                f"  {summary.count} transactions answered, round trip "
+                f"  {summary.count} {self._side.unit}s answered, round trip "
                 f"median {summary.median / 1e6:.2f} ms, longest {summary.maximum / 1e6:.1f} ms",
                 highlight=False,
             )

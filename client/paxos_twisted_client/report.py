@@ -1,6 +1,7 @@
 """What a bench has measured, as tables for people and as JSON for programs."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -10,6 +11,7 @@ from rich.table import Table
 from paxos_twisted import __version__
 from paxos_twisted_client.bench import Bench, BenchClient
 from paxos_twisted_client.connection import CAUSES, NS, TIMEOUTS
+from paxos_twisted_client.pool import Pool
 from paxos_twisted_client.statistics import (
     DEVIATION_METHOD,
     PERCENTILE_METHOD,
@@ -27,9 +29,9 @@ def bench_json(bench: Bench) -> dict[str, Any]:
     the monotonic clock of this host, as in the history."""
     plan = bench.plan
     answered = sum(client.answered for client in bench.clients)
-    shared = len(bench.pools) < len(bench.clients)
+    shared = len(bench.pools) < len(bench.clients) * plan.spread
     return {
-        "program": "bankclient",
+        "program": bench.side.program,
         "version": __version__,
         "plan": {
             "requests_per_client": plan.requests,
@@ -38,7 +40,9 @@ def bench_json(bench: Bench) -> dict[str, Any]:
             "rate": plan.rate,
             "seed": plan.seed,
             "shared_connection": shared,
-        },
+            "target": plan.target,
+        }
+        | ({"workload": dict(plan.workload)} if plan.workload else {}),
         "methods": {
             "deviation": DEVIATION_METHOD,
             "percentile": PERCENTILE_METHOD,
@@ -50,9 +54,11 @@ def bench_json(bench: Bench) -> dict[str, Any]:
         "seconds": round(bench.seconds, 6),
         "throughput_per_s": round(answered / bench.seconds, 1) if bench.seconds else 0.0,
         "cpu_s": round(bench.cpu_s, 3),
-        "clients": [_client_json(client) for client in bench.clients],
-        "together": _numbers(bench.clients) | {"rtt_ms": _ms(summarize(_rtts(bench)))} | {"longest_gap": _gap(bench)},
-        "reconnects": _reconnects(bench),
+        "clients": [_client_json(bench, client) for client in bench.clients],
+        "together": _numbers(bench, bench.clients)
+        | {"rtt_ms": _ms(summarize(_rtts(bench)))}
+        | {"longest_gap": _gap(bench)},
+        "reconnects": _reconnects(bench.pools),
         "moves": [
             {
                 "time_ns": move.time_ns,
@@ -94,8 +100,10 @@ def print_json(bench: Bench, console: Console) -> None:
 def print_tables(bench: Bench, console: Console) -> None:
     """The report as tables: the lab's statistics first, then what went wrong, if anything."""
     plan = bench.plan
-    what = f"{plan.clients} client{'s' * (plan.clients != 1)} x {plan.requests} transactions"
+    what = f"{plan.clients} client{'s' * (plan.clients != 1)} x {plan.requests} {bench.side.unit}s"
     how = f"{plan.outstanding} at a time" if plan.rate is None else f"{plan.rate:g} per second, open loop"
+    if plan.workload:
+        how += ", " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plan.workload.items())
     together = summarize(_rtts(bench))
     table = Table(
         title=f"{what}, {how}, seed {plan.seed}",
@@ -129,7 +137,7 @@ def _print_service(bench: Bench, console: Console, answered: int) -> None:
     rate = answered / bench.seconds if bench.seconds else 0.0
     facts.add_row("throughput", f"{rate:,.0f} per second, in {bench.seconds:.2f} s")
     rejected = sum(client.rejected for client in bench.clients)
-    facts.add_row("answers", f"{answered:,}; the bank said no to {rejected:,} of them")
+    facts.add_row("answers", f"{answered:,}; {bench.side.server} said no to {rejected:,} of them")
     refused = sum(client.refused for client in bench.clients)
     unknown = sum(client.unknown for client in bench.clients)
     unanswered = bench.total - bench.ended
@@ -140,7 +148,7 @@ def _print_service(bench: Bench, console: Console, answered: int) -> None:
     gap = _gap(bench)
     share = f", {gap['timeout_share']:.0%} of it waiting for timeouts" if gap["ms"] else ""
     facts.add_row("longest gap", f"{gap['ms']:.1f} ms, client {gap['process'] + 1}{share}")
-    causes = {cause: count for cause, count in _reconnects(bench).items() if count}
+    causes = {cause: count for cause, count in _reconnects(bench.pools).items() if count}
     told = ", ".join(f"{cause.replace('_', ' ')} {count}" for cause, count in causes.items())
     facts.add_row("reconnects", told or "none")
     for mark in bench.marks:
@@ -156,20 +164,22 @@ def _row(table: Table, name: str, summary: Summary, gap_ns: int, style: str = ""
     )
 
 
-def _client_json(client: BenchClient) -> dict[str, Any]:
+def _client_json(bench: Bench, client: BenchClient) -> dict[str, Any]:
+    sessions = [session.client for session in client.sessions]
     return (
-        {"process": client.process, "client": client.session.client}
-        | _numbers([client])
+        {"process": client.process, "client": sessions[0]}
+        | ({"sessions": sessions} if len(sessions) > 1 else {})
+        | _numbers(bench, [client])
         | {"rtt_ms": _ms(summarize(client.rtts_ns)), "longest_gap_ms": round(client.gap.longest_ns / MS, 3)}
-        | {"reconnects": dict(client.pool.reconnects)}
+        | {"reconnects": _reconnects(client.pools)}
     )
 
 
-def _numbers(clients: list[BenchClient]) -> dict[str, int]:
+def _numbers(bench: Bench, clients: list[BenchClient]) -> dict[str, int]:
     return {
         "sent": sum(client.sent for client in clients),
         "answered": sum(client.answered for client in clients),
-        "rejected_by_bank": sum(client.rejected for client in clients),
+        bench.side.rejected_key: sum(client.rejected for client in clients),
         "refused": sum(client.refused for client in clients),
         "unknown": sum(client.unknown for client in clients),
     }
@@ -200,7 +210,10 @@ def _gap(bench: Bench) -> dict[str, Any]:
     client = _worst(bench)
     length_ns, end_ns = client.gap.longest_ns, client.gap.longest_end_ns
     waits = [
-        (move.time_ns - int(move.waited_s * NS), move.time_ns) for move in client.pool.moves if move.cause in TIMEOUTS
+        (move.time_ns - int(move.waited_s * NS), move.time_ns)
+        for pool in client.pools
+        for move in pool.moves
+        if move.cause in TIMEOUTS
     ]
     waited_ns = overlap_ns(end_ns - length_ns, end_ns, waits)
     return {
@@ -211,5 +224,5 @@ def _gap(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _reconnects(bench: Bench) -> dict[str, int]:
-    return {cause: sum(pool.reconnects[cause] for pool in bench.pools) for cause in CAUSES}
+def _reconnects(pools: Sequence[Pool]) -> dict[str, int]:
+    return {cause: sum(pool.reconnects[cause] for pool in pools) for cause in CAUSES}

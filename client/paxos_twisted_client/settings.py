@@ -58,7 +58,7 @@ def shared_options(function: Function) -> Function:
         click.option(
             "--timeout",
             type=DurationType(),
-            help=f"For one transaction, with all retries; else {patience.request_s:g}s.  [env: PAXOS_TIMEOUT]",
+            help=f"For one request, with all retries; else {patience.request_s:g}s.  [env: PAXOS_TIMEOUT]",
         ),
         click.option(
             "--dial-timeout", type=DurationType(), help=f"To reach a node; else {patience.dial_s * 1000:g}ms."

@@ -1,8 +1,10 @@
-"""One transaction at a time for programs that wait for each: sessions that expire are renewed by themselves."""
+"""One operation at a time for programs that wait for each: sessions that expire are renewed by themselves."""
 
 from typing import Any
 
-from paxos_twisted.apps.bank import KIND_NAMES, TRANSFER, BankOp, BankResult
+import msgspec
+
+from paxos_twisted_client.client_side import ClientSide
 from paxos_twisted_client.connection import NS
 from paxos_twisted_client.pool import Pool
 from paxos_twisted_client.session import OK, REFUSED, Request
@@ -17,58 +19,40 @@ class Teller:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._session = pool.session()
-        self.transactions = 0
 
-    async def execute(self, op: BankOp) -> Request:
-        """Send one transaction and wait for its end."""
+    async def execute(self, op: Any) -> Request:
+        """Send one operation and wait for its end."""
         request = await self._session.call(op)
         if self._session.is_expired:
             self._session = self._pool.renew(self._session)
             if request.outcome == REFUSED:  # certainly not applied: no harm in asking again under a new name
                 request = await self._session.call(op)
-        self.transactions += 1
         return request
 
 
-def exit_code(request: Request) -> int:
+def exit_code(side: ClientSide, request: Request) -> int:
     """How a program that made only this request ends."""
     if request.outcome == OK:
-        return EXIT_OK if request.result.error is None else EXIT_FAILED
+        return EXIT_OK if side.did(request.op, request.result) else EXIT_FAILED
     if request.outcome == REFUSED and request.reason not in {"timeout", "overloaded", "disk-full"}:
         return EXIT_FAILED
     return EXIT_UNKNOWN
 
 
-def sentence(request: Request) -> str:
-    """The outcome for people, in one line."""
+def sentence(side: ClientSide, request: Request) -> str:
+    """The outcome for people."""
     if request.outcome == OK:
-        result: BankResult = request.result
-        if result.error is not None:
-            return f"refused: {result.error}"
-        said = f"account {result.account}: balance {result.balance}"
-        if result.to_balance is not None:
-            said += f", account {request.op.to}: balance {result.to_balance}"
-        return said
+        return side.say(request.op, request.result)
     if request.outcome == REFUSED:
         return f"not done: {request.text}"
     return f"unknown: it may or may not have been done; {request.text}"
 
 
-def as_json(request: Request, node: str) -> dict[str, Any]:
+def as_json(side: ClientSide, request: Request, node: str) -> dict[str, Any]:
     """The outcome for programs."""
-    op: BankOp = request.op
-    transaction: dict[str, Any] = {"kind": KIND_NAMES[op.kind], "account": op.account, "amount": op.amount}
-    if op.kind == TRANSFER:
-        transaction["to"] = op.to
-    said: dict[str, Any] = {"outcome": request.outcome, "op": transaction}
+    said: dict[str, Any] = {"outcome": request.outcome, "op": msgspec.to_builtins(side.op_json(request.op))}
     if request.outcome == OK:
-        result: BankResult = request.result
-        said["result"] = {
-            "account": result.account,
-            "balance": result.balance,
-            "error": result.error,
-            "to_balance": result.to_balance,
-        }
+        said["result"] = msgspec.to_builtins(side.result_json(request.op, request.result))
     else:
         said["reason"] = request.reason
         said["text"] = request.text

@@ -89,11 +89,13 @@ class PromptTerminal:
 
     is_interactive = True
 
-    def __init__(self, words: dict[str, str], toolbar: Callable[[], str]) -> None:
-        """`words` are the commands with a short explanation each; `toolbar` is shown at the bottom."""
+    def __init__(self, name: str, words: dict[str, str], toolbar: Callable[[], str]) -> None:
+        """`name` stands before the prompt; `words` are the commands with a short explanation each; `toolbar` is shown
+        at the bottom."""
+        self._prompt = HTML("<b><ansicyan>{}&gt;</ansicyan></b> ").format(name)
         self._toolbar = toolbar
         self._commands: PromptSession[str] = PromptSession(
-            history=_history(),
+            history=_history(name),
             auto_suggest=AutoSuggestFromHistory(),
             completer=_Words(words),
             complete_style=CompleteStyle.COLUMN,
@@ -111,7 +113,7 @@ class PromptTerminal:
 
     async def command(self) -> str | None:
         """A line at the main prompt."""
-        return await self._ask(self._commands, HTML("<b><ansicyan>bank&gt;</ansicyan></b> "), None)
+        return await self._ask(self._commands, self._prompt, None)
 
     async def answer(self, question: str, words: Iterable[str]) -> str | None:
         """A line behind a question."""
@@ -152,14 +154,14 @@ class _Words(Completer):
                 yield Completion(word, start_position=-len(typed), display_meta=meaning)
 
 
-def history_path() -> Path:
-    """Where typed commands are kept: $XDG_STATE_HOME/paxos-twisted/bankclient-history."""
+def history_path(name: str) -> Path:
+    """Where typed commands are kept: $XDG_STATE_HOME/paxos-twisted/<name>client-history."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / "paxos-twisted" / "bankclient-history"
+    return Path(state).expanduser() / "paxos-twisted" / f"{name}client-history"
 
 
-def _history() -> History:
-    path = history_path()
+def _history(name: str) -> History:
+    path = history_path(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)

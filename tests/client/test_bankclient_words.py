@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from paxos_twisted_client.bank import BANK
 from paxos_twisted_client.bankclient import cli
-from paxos_twisted_client.form import FIELDS
 
 from paxos_twisted import __version__
+
+FIELDS = {verb.name: tuple(field.name for field in verb.fields) for verb in BANK.verbs}
 
 
 @pytest.fixture(autouse=True)

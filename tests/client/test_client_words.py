@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 import pytest
+from paxos_twisted_client.bank import BANK
+from paxos_twisted_client.client_side import FormError
 from paxos_twisted_client.cluster_file import ClusterFileError, Target, read_cluster_file
 from paxos_twisted_client.endpoints import Address, parse_address, parse_addresses
-from paxos_twisted_client.form import Form, FormError
+from paxos_twisted_client.form import Form
 from paxos_twisted_client.settings import DurationType, Settings
 
 from paxos_twisted.apps.bank import BALANCE, DEPOSIT, TRANSFER, WITHDRAW, BankOp
@@ -117,7 +119,7 @@ def test_a_missing_cluster_file(tmp_path: Path) -> None:
     ],
 )
 def test_complete_transactions(words: str, op: BankOp) -> None:
-    form = Form.from_words(words.split())
+    form = Form.from_words(BANK, words.split())
     assert form.missing() is None
     assert form.op() == op
 
@@ -138,7 +140,7 @@ def test_complete_transactions(words: str, op: BankOp) -> None:
     ],
 )
 def test_what_is_left_out_is_asked_for(words: str, answers: list[tuple[str, str]], op: BankOp) -> None:
-    form = Form.from_words(words.split())
+    form = Form.from_words(BANK, words.split())
     for field, text in answers:
         assert form.missing() == field
         form.fill(field, text)
@@ -164,7 +166,7 @@ def test_what_is_left_out_is_asked_for(words: str, answers: list[tuple[str, str]
 )
 def test_wrong_transactions(words: str, complaint: str) -> None:
     with pytest.raises(FormError, match=complaint):
-        Form.from_words(words.split())
+        Form.from_words(BANK, words.split())
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("1s", 1.0), ("1.5s", 1.5), ("2m", 120.0)])
