@@ -134,6 +134,73 @@ BANK_BALANCE_MAX: Final = 2**62
 BANK_ACCOUNT_MAX: Final = 2**53 - 1
 """Largest account number: exact in JSON readers that know only doubles."""
 
+CHAT_ROOM_CHARACTERS_MAX: Final = 64
+"""The name of a room."""
+
+CHAT_AUTHOR_CHARACTERS_MAX: Final = 64
+"""Who says it."""
+
+CHAT_BODY_CHARACTERS_MAX: Final = 2000
+"""What is said in one message: about a page of text. At most four times as many bytes."""
+
+CHAT_ROOM_MESSAGES_MAX: Final = 1000
+"""Messages that a room keeps. The oldest ones are forgotten; positions go on."""
+
+CHAT_ROOM_BYTES_MAX: Final = 128 * 1024
+"""The same in bytes (1000 messages of 80 bytes and what stands around them)."""
+
+CHAT_ROOMS_PER_PLACE_MAX: Final = 8
+"""Rooms in one of the SHARDS parts of the table, so that making a room touches nothing of other rooms' parts. Names
+spread by a checksum: with 1000 rooms hardly any new name meets a full part. All rooms together stay below 1 GiB."""
+
+CHAT_PAGE_MESSAGES_MAX: Final = 100
+"""Messages in one answer to a request for history; the client asks again behind them."""
+
+CHAT_PAGE_BYTES: Final = 32 * 1024
+"""The same in bytes; at least one message goes into an answer, whatever its size."""
+
+CHAT_ROOMS_LISTED_MAX: Final = 200
+"""Rooms in one answer to a request for their list."""
+
+AUCTION_NAME_CHARACTERS_MAX: Final = 64
+"""The name of an auction."""
+
+AUCTION_BIDDER_CHARACTERS_MAX: Final = 64
+"""The name of a bidder."""
+
+AUCTION_BID_MAX: Final = 10**15
+"""Largest bid, in the smallest unit of the currency."""
+
+AUCTION_DURATION_MS_MAX: Final = 366 * 24 * 3600 * 1000
+"""Longest duration of an auction that closes by itself: a year."""
+
+AUCTIONS_PER_PLACE_MAX: Final = 8
+"""Auctions in one of the SHARDS parts of the table, as CHAT_ROOMS_PER_PLACE_MAX. Operators remove finished ones."""
+
+AUCTION_EVENTS_MAX: Final = 200
+"""Events (start, new highest bids, end) that an auction keeps for those who follow it."""
+
+AUCTIONS_LISTED_MAX: Final = 200
+"""Auctions in one answer to a request for their list."""
+
+DUE_OPERATIONS_MAX: Final = 256
+"""Operations whose time has come that a node proposes at once; the others follow 100 ms later."""
+
+FEED_TOPIC_CHARACTERS_MAX: Final = 64
+"""The name of a topic that clients follow: a room, an auction."""
+
+FEEDS_PER_CONNECTION_MAX: Final = 64
+"""Topics that one connection follows. One more is a protocol error."""
+
+FEED_EVENTS_PER_FRAME_MAX: Final = 100
+"""Events in one frame. A follower that is further behind gets the next frame when its connection takes more."""
+
+FEED_BUFFER_BYTES: Final = 256 * 1024
+"""With so much waiting for a client, it gets no more events until it has read: they are kept in the state anyway."""
+
+ANSWERS_DELAYED_MAX: Final = 100_000
+"""Answers that a node holds back for the configured delay (auctions). Beyond it they leave at once."""
+
 SNAPSHOT_EVERY_MIN: Final = 100
 """Slots between two snapshots, at least: more often, and the node would do little else."""
 
@@ -158,6 +225,9 @@ HTTP_BODY_BYTES_MAX: Final = 64 * 1024
 HTTP_CONNECTIONS_MAX: Final = 64
 """A Prometheus, a few people, a health check. Further connections are closed at once."""
 
+HAPPENINGS_KEPT: Final = 256
+"""Leadership events that a node remembers for /events: a failover has about ten. The oldest are forgotten."""
+
 LOG_TEXT_CHARACTERS_MAX: Final = 16_384
 """One log message, tracebacks included. The rest is cut off."""
 
@@ -175,5 +245,9 @@ assert HANDSHAKE_BYTES_MAX < CLIENT_FRAME_BYTES_MAX < CLIENT_BUFFER_BYTES_MAX
 assert FRAME_BYTES_MAX < PEER_BUFFER_BYTES_MAX
 assert REDIAL_MIN_S < REDIAL_MAX_S
 assert BANK_AMOUNT_MAX < BANK_BALANCE_MAX
+assert 4 * CHAT_BODY_CHARACTERS_MAX < CHAT_PAGE_BYTES < CHAT_ROOM_BYTES_MAX
+assert max(CHAT_ROOM_CHARACTERS_MAX, AUCTION_NAME_CHARACTERS_MAX) <= FEED_TOPIC_CHARACTERS_MAX
+assert FEED_EVENTS_PER_FRAME_MAX * 4 * (CHAT_BODY_CHARACTERS_MAX + 100) < CLIENT_FRAME_BYTES_MAX
+assert FEED_BUFFER_BYTES + CLIENT_FRAME_BYTES_MAX < CLIENT_BUFFER_BYTES_MAX
 assert SNAPSHOT_EVERY_MIN < SNAPSHOT_EVERY_MAX
 assert SECRET_BYTES_MIN < SECRET_BYTES_MAX

@@ -41,6 +41,8 @@ class ReplicatedState:
         self.noops = 0
         self.from_snapshot = 0
         """Slots whose effect came with a snapshot. The four together are always `applied` + 1."""
+        rereads = type(application).is_reread is not Application.is_reread
+        self._is_reread = application.is_reread if rereads else None  # None: nothing to ask per command
 
     def apply(self, slot: Slot, commands: Sequence[Command[Any] | None]) -> list[Any]:
         """Apply the commands of consecutive slots from `slot` = `applied` + 1 on.
@@ -50,6 +52,7 @@ class ReplicatedState:
         """
         assert slot == self.applied + 1, f"slot {slot} is not the next after {self.applied}"
         find, store, execute = self.sessions.find, self.sessions.store, self.application.apply
+        is_reread = self._is_reread
         results: list[Any] = []
         for command in commands:
             if not slot % SHARDS:
@@ -61,7 +64,8 @@ class ReplicatedState:
                 result = find(command)
                 if result is None:
                     result = execute(command.op, command.client)
-                    store(slot, command, result)
+                    if is_reread is None or not is_reread(command.op):
+                        store(slot, command, result)
                     self.commands_applied += 1
                 else:
                     self.duplicates += 1
