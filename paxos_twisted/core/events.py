@@ -12,6 +12,8 @@ class LeaderChanged(msgspec.Struct, frozen=True, tag=True):
     rnd: Round
     cause: str
     """start, suspect, restore, handover, round (a higher round was seen), quorum (majority not heard)."""
+    silent_ms: int = 0
+    """How long the leader that was lost had not been heard."""
 
 
 class Suspected(msgspec.Struct, frozen=True, tag=True):
@@ -20,6 +22,8 @@ class Suspected(msgspec.Struct, frozen=True, tag=True):
     node: NodeId
     cause: str
     """timeout, or link (connection lost and reconnection refused)."""
+    silent_ms: int = 0
+    """How long it had not been heard."""
 
 
 class Restored(msgspec.Struct, frozen=True, tag=True):

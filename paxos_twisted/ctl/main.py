@@ -26,8 +26,10 @@ from paxos_twisted.ctl.command_line import (
     print_json,
 )
 from paxos_twisted.ctl.config_commands import config_group, init
+from paxos_twisted.ctl.events import collect, merged, table
 from paxos_twisted.ctl.node_api import NodeApi, NodeError, NodeStatus, all_statuses, ask_all, who_leads
 from paxos_twisted.ctl.screens import MARKS, checks_table, cluster_screen
+from paxos_twisted.grade.command import grade_command
 from paxos_twisted.types import NodeId
 
 POLL_S = 0.05
@@ -56,6 +58,7 @@ def main() -> None:
 
 cli.add_command(check_history_command)
 cli.add_command(config_group)
+cli.add_command(grade_command)
 cli.add_command(init)
 
 
@@ -137,6 +140,26 @@ def _until_another_leads(
             return statuses, leading
         time.sleep(POLL_S)
     return fail(f"node {before} was asked to hand over, but no other node leads after {MOVE_S:g} s", EXIT_UNKNOWN)
+
+
+@cli.command(epilog=EXIT_CODES)
+@options
+@click.pass_obj
+def events(settings: Settings, /, **given: Any) -> None:
+    """Show the last changes of leader and links, of all nodes on one clock.
+
+    Each node remembers its own with exact times; the differences between the machines' clocks are measured and taken
+    into account.
+    """
+    config = settings.take(**given).config()
+    collected = collect(settings.apis(config))
+    if settings.is_json:
+        print_json(collected)
+    else:
+        Console(highlight=False).print(table(merged(collected), collected))
+        for node, error in collected.errors.items():
+            click.echo(f"node {node}: {error}", err=True)
+    raise SystemExit(EXIT_UNKNOWN if collected.errors else EXIT_OK)
 
 
 @cli.command(epilog=EXIT_CODES)

@@ -91,6 +91,17 @@ class StateHash(msgspec.Struct, frozen=True):
     digest: str = ""
 
 
+class Happening(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event of /events, see docs/failover.md."""
+
+    time_ns: int
+    """Since 1970, by the node's clock."""
+    event: str
+    peer: int | None = None
+    rnd: int | None = None
+    cause: str = ""
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """/status of one node. Keys that a newer node adds are ignored."""
 
@@ -119,6 +130,14 @@ class NodeStatus(msgspec.Struct, frozen=True):
     state_hash: StateHash = StateHash()
     faults: list[str] | None = None
     findings: list[str] = []
+
+
+class _EventsPage(msgspec.Struct, frozen=True):
+    events: list[Happening]
+
+
+class _ClockPage(msgspec.Struct, frozen=True):
+    unix_ns: int
 
 
 class NodeApi:
@@ -153,6 +172,22 @@ class NodeApi:
             return str(error)
         return None
 
+    def events(self) -> list[Happening]:
+        """The last changes of leader and links, oldest first.
+
+        Raises:
+            NodeError: it does not answer, or knows no such page.
+        """
+        return self._decoded("/events", _EventsPage).events
+
+    def clock_ns(self) -> int:
+        """What time it is there, in nanoseconds since 1970.
+
+        Raises:
+            NodeError: it does not answer, or knows no such page.
+        """
+        return self._decoded("/clock", _ClockPage).unix_ns
+
     def metrics(self) -> str:
         """The metrics in Prometheus' text format.
 
@@ -173,6 +208,12 @@ class NodeApi:
             )
         headers = {"Authorization": f"Bearer {self._secret.reveal()}", "Content-Type": "application/json"}
         return json.loads(self._request("POST", f"/admin/{name}", json.dumps(dict(body)).encode(), headers) or b"{}")
+
+    def _decoded(self, path: str, kind: type[Value]) -> Value:
+        try:
+            return msgspec.json.decode(self._request("GET", path), type=kind)
+        except msgspec.DecodeError as error:
+            raise NodeError(f"{self.address} does not answer like a node: {error}") from error
 
     def _request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None

@@ -6,6 +6,7 @@ Everything is rendered on the reactor's thread from the objects given to `make_s
 # mypy: disallow-untyped-calls=False
 # (twisted.web has few annotations, and its interfaces are zope's, which mypy does not know)
 
+import time
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any, Final, NamedTuple
@@ -197,6 +198,7 @@ def make_site(
     secret: Secret | None,
     title: str = "paxosnode",
     alive: Callable[[], str | None] = lambda: None,
+    events: Callable[[], Any] = dict,
 ) -> WrappingFactory:
     """Return the factory to listen with.
 
@@ -208,8 +210,9 @@ def make_site(
         secret: what admin calls must present; None: there are no admin calls.
         title: heads the page of links.
         alive: None, or the reason why a supervisor should restart the node. Answering at all is most of it.
+        events: what /events shows as JSON.
     """
-    root = make_root(registry, ready, status, admin, secret, title=title, alive=alive)
+    root = make_root(registry, ready, status, admin, secret, title=title, alive=alive, events=events)
     site = _Site(root, requestFactory=_LimitedRequest, timeout=IDLE_TIMEOUT_S, reactor=reactor)
     return _Limited(site)
 
@@ -223,6 +226,7 @@ def make_root(
     *,
     title: str,
     alive: Callable[[], str | None],
+    events: Callable[[], Any],
 ) -> Resource:
     """The tree of pages, see `make_site`."""
 
@@ -236,6 +240,8 @@ def make_root(
     _put(root, b"livez", Page("GET", lambda request: _health(alive(), "alive")))
     _put(root, b"readyz", Page("GET", lambda request: _health(ready(), "ready")))
     _put(root, b"status", Page("GET", show_status))
+    _put(root, b"events", Page("GET", lambda request: as_json(events())))
+    _put(root, b"clock", Page("GET", lambda request: as_json(_clock())))
     for name, action in admin.items():
         _put(orders, name.encode(), Page("POST", _Order(action, secret)))
     _put(root, b"admin", orders)
@@ -294,6 +300,10 @@ def _metrics(request: Request, registry: CollectorRegistry) -> Reply:
     return Reply(200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry))
 
 
+def _clock() -> dict[str, int]:
+    return {"unix_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
+
+
 def _not_found(request: Request) -> Reply:
     return sentence(404, f"there is nothing at {_path(request)}; / lists what there is")
 
@@ -333,6 +343,8 @@ def _finish_later(request: Request, reply: "Deferred[Reply]") -> None:
 
 _PAGES: Final = (
     ("/status", "what the node is doing, as JSON"),
+    ("/events", "the last changes of leader and links with their exact times, as JSON"),
+    ("/clock", "what time it is here, so that the clocks of machines can be compared"),
     ("/metrics", "numbers for Prometheus"),
     ("/readyz", "whether the node serves: recovered, leader known, caught up"),
     ("/livez", "whether the process is alive"),

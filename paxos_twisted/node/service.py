@@ -143,7 +143,7 @@ class NodeService(MultiService):
         self.registry = new_registry()
         self.metrics = _metrics(config, node, self.registry, self.application.op_names)
         self.metrics.collector.before.append(self._refresh)
-        self.events = Events(node, self.metrics, time.monotonic, time.time)
+        self.events = Events(node, self.metrics, time.monotonic, time.time_ns)
         self.inputs = Inputs(lambda doing: self.fail(f"something is wrong in here: {doing}", Failure()))
         self.turn = Turn(reactor)
         self.turn.flush = self.inputs.flush
@@ -225,6 +225,7 @@ class NodeService(MultiService):
         listener = Listener(self.connections, parts.links, parts.clients)
         self.port = self._sockets.listen(listen.host, listen.port, listener)
         parts.links.start()
+        self.events.on_started()
         self._tick.start(TICK_MS / 1000).addErrback(lambda failure: self.fail("the clock stopped", failure))
         log.info(
             "node {node} listens on {listen}; its log ends with record {seq}, its snapshot with slot {slot}",
@@ -256,9 +257,7 @@ class NodeService(MultiService):
             self.inputs.on_disk(DiskState.FULL if is_full else DiskState.GOOD)
 
     def _on_link(self, node: NodeId, state: LinkState) -> None:
-        if state is LinkState.LOST:
-            self.events.on_link_lost()
-        log.info("link to node {node}: {state}", node=node, state=state.value)
+        self.events.on_link(node, state)
         self.inputs.on_link(node, state)
 
     def _call_from_thread(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -383,6 +382,7 @@ class NodeService(MultiService):
                 registry=self.registry,
                 ready=self.ready,
                 status=self.status,
+                events=lambda: {"node": self.node, "events": self.events.happenings.as_json()},
                 admin=Orders(self.inputs, lambda: self.parts).actions(),
                 secret=self.config.secret,
                 title=f"node {self.node} of {self.config.shared.cluster}",

@@ -226,14 +226,14 @@ def test_failing_page_is_a_500_and_is_logged(node: Node, failures: list[str], is
 def test_first_page_lists_the_others(node: Node) -> None:
     got = node.ask("GET", "/")
     assert (got.code, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    for path in ("/status", "/metrics", "/readyz", "/livez"):
+    for path in ("/status", "/events", "/clock", "/metrics", "/readyz", "/livez"):
         assert f'<a href="{path}">' in got.body
     assert "POST /admin/snapshot" in got.body
     assert "<h1>node 1 of &lt;demo&gt;</h1>" in got.body
     assert got.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/livez", "/readyz", "/status"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/livez", "/readyz", "/status", "/events", "/clock"])
 def test_head_gives_the_headers_alone(node: Node, path: str) -> None:
     got = node.ask("HEAD", path)
     assert (got.code, got.body) == (200, "")

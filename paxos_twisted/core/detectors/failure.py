@@ -68,7 +68,7 @@ class FailureDetector:
             node for node in self.others if node not in self.suspected and self.silence_ms(node, now_ms) > self.delay_ms
         ]
         self.suspected.update(late)
-        return [Suspected(node, "timeout") for node in late]
+        return [Suspected(node, "timeout", self.silence_ms(node, now_ms)) for node in late]
 
     def silence_ms(self, node: NodeId, now_ms: int) -> int:
         """Time since the last answer of `node`; 0 for this node itself."""

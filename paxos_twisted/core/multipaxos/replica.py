@@ -635,8 +635,9 @@ class MultiPaxos:
 
     def _lose_leader(self, cause: str) -> None:
         is_behind = self.catch_up.target > self.adu + BEHIND_SLOTS
+        silent_ms = self.now_ms - self.sticky.heard_ms
         self.sticky.lose(self.now_ms, self.failure_detector.connected(), is_behind)
-        self._out.events.append(LeaderChanged(NO_NODE, self.sticky.leader_rnd, cause))
+        self._out.events.append(LeaderChanged(NO_NODE, self.sticky.leader_rnd, cause, silent_ms))
 
     def _campaign_if_due(self) -> None:
         if (
