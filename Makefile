@@ -7,6 +7,9 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 SEEDS ?= 10000
+ENGINE ?= multipaxos
+APPLICATION ?= bank
+NODES ?= 0
 ROUNDS ?= 1000
 EXAMPLES ?= 20000
 VERSUS ?=
@@ -61,8 +64,8 @@ lint: $(READY) ## style, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-sim: $(READY) ## simulate whole clusters under faults, one run a seed (make sim SEEDS=10000)
-	@$(BIN)/paxossim swarm --seeds $(SEEDS)
+sim: $(READY) ## simulate whole clusters under faults, one run a seed (make sim SEEDS=10000 ENGINE=epaxos NODES=5)
+	@$(BIN)/paxossim swarm --seeds $(SEEDS) --engine $(ENGINE) --application $(APPLICATION) --nodes $(NODES)
 
 mutants: $(READY) ## switch off safety rules one at a time, and show that the simulator notices each
 	@$(BIN)/paxossim mutants

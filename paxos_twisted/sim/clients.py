@@ -1,4 +1,4 @@
-"""Simulated bank clients: closed-loop or pipelined, stubborn, and honest about what they do not know.
+"""Simulated clients: closed-loop or pipelined, stubborn, and honest about what they do not know.
 
 A client keeps each request's number through all its tries. It moves to another node on a redirect, a time-out or a lost
 connection. What it invoked and learnt goes into a history, in the format of `paxos_twisted.check`.
@@ -11,29 +11,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from paxos_twisted.apps.bank import BALANCE, DEPOSIT, TRANSFER, WITHDRAW, BankOp, BankResult
 from paxos_twisted.check.history import History
 from paxos_twisted.core.command import Command
 from paxos_twisted.sim.scheduler import Scheduler
+from paxos_twisted.sim.workloads import Habits, Workload
 from paxos_twisted.types import ClientId, NodeId
 from paxos_twisted.wire.client import FINAL_REFUSALS, Answer, NoLeader, ProtocolError, Redirect, Refused, Reply, Unknown
-
-
-class Habits(msgspec.Struct, frozen=True, kw_only=True):
-    """How a client behaves."""
-
-    requests: int = 40
-    outstanding: int = 1
-    """Requests that may be unanswered at a time."""
-    think_ms: int = 40
-    """Longest pause before the next request."""
-    timeout_ms: int = 700
-    """No answer for this long: unknown; try the next node."""
-    accounts: int = 8
-    transfer_share: float = 0.1
-    give_up_share: float = 0.03
-    """Probability that a client drops a request which was certainly refused, or on a time-out dies and comes back as a
-    new client."""
 
 
 class Service(Protocol):
@@ -56,7 +39,7 @@ class Pending(msgspec.Struct, gc=False):
     """A request without an outcome yet."""
 
     seq: int
-    op: BankOp
+    op: Any
     is_open: bool = False
     """A node has it and has not answered."""
     is_doubtful: bool = False
@@ -75,12 +58,14 @@ class SimClient:
         scheduler: Scheduler,
         rng: random.Random,
         service: Service,
-        history: History[BankOp, BankResult],
+        history: History[Any, Any],
+        workload: Workload,
     ) -> None:
         self.number = number
         self.nodes = nodes
         self.habits = habits
         self.history = history
+        self.workload = workload
         self.is_done = False
         self.answered_count = 0
         self.redirects = 0
@@ -132,23 +117,10 @@ class SimClient:
             return
         self._left -= 1
         self._seq += 1
-        pending = Pending(self._seq, self._draw_op())
+        pending = Pending(self._seq, self.workload.draw(self._rng.random, self.habits, self.number))
         self._pending[pending.seq] = pending
         self._record("invoke", pending)
         self._submit(pending)
-
-    def _draw_op(self) -> BankOp:
-        rand, habits = self._rng.random, self.habits
-        account, choice = int(rand() * habits.accounts), rand()
-        amount = int(rand() * 100)
-        if choice < habits.transfer_share:
-            return BankOp(TRANSFER, account, amount, int(rand() * habits.accounts))
-        choice = (choice - habits.transfer_share) / (1 - habits.transfer_share)
-        if choice < 0.45:
-            return BankOp(DEPOSIT, account, amount)
-        if choice < 0.75:
-            return BankOp(WITHDRAW, account, amount)
-        return BankOp(BALANCE, account)
 
     def _submit(self, pending: Pending) -> None:
         pending.is_open = True
@@ -189,7 +161,7 @@ class SimClient:
                     self._watch()
                 else:
                     self._timeout += 1
-                result: BankResult = reply.result
+                result = reply.result
                 self.answered_count += 1
                 self.answers.append((self.client, reply.seq, result))
                 self._record("ok", pending, result=result)
@@ -290,7 +262,7 @@ class SimClient:
     def _check_done(self) -> None:
         self.is_done = not self._left and not self._pending
 
-    def _record(self, kind: str, pending: Pending, text: str = "", result: BankResult | None = None) -> None:
+    def _record(self, kind: str, pending: Pending, text: str = "", result: Any = None) -> None:
         client, history, now = int(self.client), self.history, self._scheduler.now_ms * 1_000_000
         match kind:
             case "invoke":

@@ -12,36 +12,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from paxos_twisted.apps.bank import BankOp, BankResult
 from paxos_twisted.check.history import History
-from paxos_twisted.core.detectors.failure import DELAY_GROWTH_MAX
-from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.core.table import Table
-from paxos_twisted.limits import ROUND_STRIDE
 from paxos_twisted.net.faults import FaultLayer, Rule
-from paxos_twisted.sim.clients import Habits, SimClient
+from paxos_twisted.sim.clients import SimClient
 from paxos_twisted.sim.disk import SimDisk
-from paxos_twisted.sim.invariants import Invariants, Violation
-from paxos_twisted.sim.model import BankModel
+from paxos_twisted.sim.invariants import Violation
+from paxos_twisted.sim.model import Model
 from paxos_twisted.sim.network import CONNECTION_TIMEOUT_MS, SimNetwork
 from paxos_twisted.sim.node import SimNode, WatchedState
 from paxos_twisted.sim.order import check_order
 from paxos_twisted.sim.scheduler import Scheduler
+from paxos_twisted.sim.subjects import SUBJECTS
 from paxos_twisted.sim.trace import Trace
+from paxos_twisted.sim.workloads import WORKLOADS, Habits
 from paxos_twisted.types import ClientId, NodeId
 from paxos_twisted.wire.client import Reply
-
-SETTINGS = Settings(
-    alpha=64,
-    heartbeat_ms=60,
-    delay_ms=300,
-    delta_ms=60,
-    phase1_ms=100,
-    phase2_ms=100,
-    catch_up_ms=60,
-    disk_slow_ms=300,
-)
-"""Shorter than the defaults, so that a run of a few virtual seconds holds many time-outs, with the same relations."""
 
 PROBE = Habits(requests=3, think_ms=1, timeout_ms=300)
 """The client that comes when all is over."""
@@ -58,7 +44,9 @@ class Cluster:
         seed: int | str,
         *,
         nodes: int = 3,
-        settings: Settings = SETTINGS,
+        engine: str = "multipaxos",
+        application: str = "bank",
+        settings: Any = None,
         snapshot_every: int = 100_000,
         session_expiry: int = 10_000_000,
         latency_ms: tuple[int, int] = (1, 3),
@@ -67,7 +55,9 @@ class Cluster:
     ) -> None:
         self.seed = seed
         self.ids = tuple(NodeId(number) for number in range(1, nodes + 1))
-        self.settings = settings
+        self.subject = SUBJECTS[engine]
+        self.workload = WORKLOADS[application]
+        self.settings: Any = self.subject.settings if settings is None else settings
         self.snapshot_every = snapshot_every
         self.session_expiry = session_expiry
         self.self_check_every = self_check_every
@@ -76,8 +66,8 @@ class Cluster:
         self.addresses = {node: f"127.0.0.1:{7100 + node}" for node in self.ids}
         self.trace = trace
         self.scheduler = Scheduler()
-        self.model = BankModel()
-        self.invariants = Invariants(self.ids, self.model)
+        self.model = Model(self.workload.specification())
+        self.invariants = self.subject.invariants(self.ids, self.model)
         self.network = SimNetwork(self.scheduler, self.stream("network"), latency_ms)
         self.nodes: dict[NodeId, SimNode] = {}
         for node in self.ids:
@@ -90,7 +80,7 @@ class Cluster:
             self.network.on_trace = self._note_text
         self.network.add_hosts(self.nodes)
         self.clients: list[SimClient] = []
-        self.history: History[BankOp, BankResult] = History()
+        self.history: History[Any, Any] = History()
         self.unreachable: set[tuple[int, NodeId]] = set()
         """(client number, node): packets between them are lost."""
         self.stops: list[tuple[NodeId, str]] = []
@@ -138,6 +128,7 @@ class Cluster:
                 self.stream(f"client {number}"),
                 self,
                 self.history,
+                self.workload,
             )
             if self.trace is not None:
                 client.on_trace = self._note_text
@@ -182,13 +173,10 @@ class Cluster:
     # ---- looking
 
     def leader(self) -> NodeId | None:
-        """The running node that believes it leads, in the highest round; None when none does."""
-        leaders = [
-            (node.engine.round, number)
-            for number, node in self.nodes.items()
-            if node.engine is not None and node.engine.role == "leader"
-        ]
-        return max(leaders)[1] if leaders else None
+        """The running node that leads, as the engine's subject sees it; None when none does."""
+        return self.subject.leader(
+            {number: node.engine for number, node in self.nodes.items() if node.engine is not None}
+        )
 
     def need_leader(self, bound_ms: int = 5000) -> NodeId:
         """Run until some node leads, and return it."""
@@ -211,12 +199,8 @@ class Cluster:
         return sum(client.answered_count for client in self.clients)
 
     def leader_changes(self) -> int:
-        """How many rounds were led, less the first."""
-        return max(len(self.invariants.leading) - 1, 0)
-
-    def rounds_burnt(self) -> int:
-        """Counter of the highest round any node has prepared."""
-        return max(self.invariants.owners, default=0) // ROUND_STRIDE
+        """How often leadership was won, less the first time."""
+        return self.invariants.leader_changes
 
     def disk(self, node: NodeId) -> SimDisk:
         """The disk of a node."""
@@ -230,10 +214,8 @@ class Cluster:
             if engine is None:
                 parts.append(f"{number}: down {node.refused or node.stopped}")
             else:
-                frozen = " frozen" if node.is_frozen else ""
-                parts.append(
-                    f"{number}: {engine.role}{frozen} follows {engine.leader} round {engine.round} adu {engine.adu}"
-                )
+                frozen = "frozen " if node.is_frozen else ""
+                parts.append(f"{number}: {frozen}{self.subject.describe(engine)}")
         waiting = sum(client.pending for client in self.clients)
         done = sum(client.is_done for client in self.clients)
         return f"[{'; '.join(parts)}; {done}/{len(self.clients)} clients done, {waiting} requests open]"
@@ -471,20 +453,16 @@ class Cluster:
         """Every request has its outcome, and all live nodes have applied everything that is decided."""
         if not all(client.is_done for client in self.clients):
             return False
-        slots = len(self.model.results)
-        return all(self.adu(node) == slots - 1 for node in self.live())
+        return self.invariants.is_level(self.live())
 
     def liveness_ms(self) -> int:
         """LIV: within this time after the last fault everything that is open must be answered, and all nodes level.
 
-        The largest detector delay, a phase 1 that times out at its longest, the longest
-        back-off, and clients that have just begun to wait for a node that will not answer, twice; the rest is room for
-        state transfer and a few round trips.
+        What the engine's subject allows for an election, a connection that must time out, and clients that have just
+        begun to wait for a node that will not answer, twice; the rest is room for state transfer and a few round trips.
         """
-        settings = self.settings
         waits = [client.habits.timeout_ms for client in self.clients]
-        elections = DELAY_GROWTH_MAX * settings.delay_ms + 10 * settings.phase1_ms + settings.delay_ms
-        return elections + CONNECTION_TIMEOUT_MS + 2 * max(waits, default=0) + 1000
+        return self.subject.election_ms(self.settings) + CONNECTION_TIMEOUT_MS + 2 * max(waits, default=0) + 1000
 
     def finish(self, bound_ms: int | None = None) -> int:
         """Heal everything and check what must hold at the end. Returns how long the cluster needed to get quiet.
@@ -516,8 +494,7 @@ class Cluster:
             for mine, other in zip(_tables(first), _tables(state), strict=True):
                 if mine.shards != other.shards:
                     raise Violation(f"EQ: two replicas differ in the table {mine.name} after slot {state.applied}")
-        accounts = dict(first.application.accounts.items())
-        self.model.check_balances(accounts)
+        self.model.specification.check(first.application)
         check_order(self.history, self.model.first)
 
 

@@ -1,17 +1,34 @@
 """`paxossim`: the simulator's command line."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from paxos_twisted.sim.mutants import MUTANTS, hunt
 from paxos_twisted.sim.scenario import run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
-from paxos_twisted.sim.swarm import Run, Summary, run_seed, run_swarm
+from paxos_twisted.sim.subjects import SUBJECTS
+from paxos_twisted.sim.swarm import Run, Summary, World, run_seed, run_swarm
 from paxos_twisted.sim.trace import Trace
+from paxos_twisted.sim.workloads import WORKLOADS
 
 FAILED = 3
 """Exit code: a property is violated."""
+
+
+def _world_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What is simulated."""
+    for option in (
+        click.option(
+            "--nodes", default="0", type=click.Choice(["0", "3", "5", "7"]), help="How many; 0: drawn from the seed."
+        ),
+        click.option("--application", default="bank", show_default=True, type=click.Choice(sorted(WORKLOADS))),
+        click.option("--engine", default="multipaxos", show_default=True, type=click.Choice(sorted(SUBJECTS))),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -25,19 +42,21 @@ def main() -> None:
 @click.option("--start", default=0, show_default=True, type=click.IntRange(0), help="The first one.")
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes.")
 @click.option("--failures", default=5, show_default=True, type=click.IntRange(1), help="Give up after so many.")
-def swarm(seeds: int, start: int, jobs: int, failures: int) -> None:
+@_world_options
+def swarm(seeds: int, start: int, jobs: int, failures: int, engine: str, application: str, nodes: str) -> None:
     """Many short runs with random clusters, loads and faults."""
+    world = World(engine, application, int(nodes))
     shown = 0.0
 
     def on_run(run: Run, summary: Summary) -> None:
         nonlocal shown
         if run.error:
-            click.echo(_failure(run))
+            click.echo(_failure(run, world))
         elif summary.seconds - shown >= 10:
             shown = summary.seconds
             click.echo(summary.text(), err=True)
 
-    summary = run_swarm(range(start, start + seeds), jobs, on_run, failures)
+    summary = run_swarm(range(start, start + seeds), jobs, on_run, failures, world)
     click.echo(summary.text())
     sys.exit(FAILED if summary.failures else 0)
 
@@ -46,10 +65,11 @@ def swarm(seeds: int, start: int, jobs: int, failures: int) -> None:
 @click.argument("seed", type=int)
 @click.option("--trace", "is_traced", is_flag=True, help="Print every event.")
 @click.option("--tail", default=60, show_default=True, help="Without --trace: lines shown before a failure.")
-def replay(seed: int, is_traced: bool, tail: int) -> None:
+@_world_options
+def replay(seed: int, is_traced: bool, tail: int, engine: str, application: str, nodes: str) -> None:
     """Run one seed again, exactly as in the swarm."""
     trace = Trace(tail, click.echo if is_traced else None)
-    run = run_seed(seed, trace)
+    run = run_seed(seed, trace, world=World(engine, application, int(nodes)))
     if run.error and not is_traced:
         click.echo("\n".join(run.tail))
     click.echo(
@@ -102,8 +122,8 @@ def mutants(name: str | None) -> None:
     sys.exit(FAILED if missed else 0)
 
 
-def _failure(run: Run) -> str:
-    return f"seed {run.seed} FAILED: {run.error}\n    replay it: paxossim replay {run.seed} --trace"
+def _failure(run: Run, world: World) -> str:
+    return f"seed {run.seed} FAILED: {run.error}\n    replay it: paxossim replay {run.seed}{world.options()} --trace"
 
 
 if __name__ == "__main__":

@@ -1,39 +1,55 @@
-"""What the cluster should say, worked out a second time from the decided log by the plainest possible code.
+"""What the cluster should say, worked out a second time by the plainest possible code.
 
-It shares nothing with `apps/bank.py` and `core/sessions.py`: whatever breaks a rule there shows as a difference.
+The commands are executed once, in one order, by whoever executes a command first; the application's part is a
+`Specification` of `paxos_twisted.sim.workloads`. Nothing is shared with `apps/` and `core/sessions.py`: whatever breaks
+a rule there shows as a difference.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
-from paxos_twisted.apps.bank import BALANCE, DEPOSIT, TRANSFER, WITHDRAW, BankOp, BankResult
+from paxos_twisted.apps.application import Application
 from paxos_twisted.core.command import Command
 from paxos_twisted.core.replicated import is_refusal
 from paxos_twisted.types import Slot
 
 
 class ModelError(AssertionError):
-    """A replica's result differs from what the decided log demands."""
+    """A replica's result differs from what the order of the commands demands."""
 
 
-class BankModel:
-    """The decided log, executed once, in slot order, by whoever applies a slot first."""
+class Specification(Protocol):
+    """An application, written down a second time."""
 
-    def __init__(self) -> None:
-        self.accounts: dict[int, int] = {}
+    def execute(self, op: Any, client: int) -> Any:
+        """Execute an operation and return what the application must answer."""
+        ...
+
+    def check(self, application: Application) -> None:
+        """Compare a replica that has executed the same operations.
+
+        Raises:
+            ModelError: its state is another one.
+        """
+        ...
+
+
+class Model:
+    """The commands in the order in which they were executed first, and what each was told."""
+
+    def __init__(self, specification: Specification) -> None:
+        self.specification = specification
         self.first: dict[tuple[int, int], tuple[Slot, Any]] = {}
         """(client, seq) -> where it changed the state, and what it was told."""
         self.results: list[Any] = []
-        """What the command of each slot was told; None for a no-op."""
-        self.deposits = 0
-        self.withdrawals = 0
+        """What the command of each place was told; None for a no-op."""
         self.refused_reasons: dict[tuple[int, int], str] = {}
         """Requests that the session table refused, at least once, and why."""
 
-    def check(self, slot: Slot, command: Command[BankOp] | None, result: Any) -> None:
+    def check(self, slot: Slot, command: Command[Any] | None, result: Any) -> None:
         """Compare a replica's `result` for `slot` with the model; the first replica there moves the model on.
 
         Raises:
-            ModelError: XO, EQ or BAL is broken; the text says how.
+            ModelError: XO, EQ or an application's own rule is broken; the text says how.
         """
         results = self.results
         if slot < len(results):
@@ -58,47 +74,7 @@ class BankModel:
             return
         if is_refusal(result):
             return
-        expected = self._execute(command.op)
+        expected = self.specification.execute(command.op, command.client)
         if result != expected:
             raise ModelError(f"XO/BAL: slot {slot} ({command!r}) gave {result!r}, and the log demands {expected!r}")
         self.first[key] = (slot, result)
-
-    def _execute(self, op: BankOp) -> BankResult:
-        accounts = self.accounts
-        balance = accounts.setdefault(op.account, 0)
-        if op.kind == BALANCE:
-            return BankResult(op.account, balance)
-        if op.amount < 0:
-            kind = {DEPOSIT: "deposit", WITHDRAW: "withdraw", TRANSFER: "transfer"}[op.kind]
-            return BankResult(op.account, balance, f"cannot {kind} a negative amount ({op.amount})")
-        if op.kind == DEPOSIT:
-            accounts[op.account] = balance + op.amount
-            self.deposits += op.amount
-            return BankResult(op.account, balance + op.amount)
-        if op.amount > balance:
-            return BankResult(
-                op.account,
-                balance,
-                f"not enough funds: account {op.account} holds {balance}, {op.amount} was requested",
-            )
-        accounts[op.account] = balance - op.amount
-        if op.kind == WITHDRAW:
-            self.withdrawals += op.amount
-            return BankResult(op.account, balance - op.amount)
-        accounts[op.to] = accounts.get(op.to, 0) + op.amount
-        return BankResult(op.account, accounts[op.account], None, accounts[op.to])
-
-    def check_balances(self, accounts: dict[int, int]) -> None:
-        """BAL: a replica that has applied all slots of the model holds exactly these balances.
-
-        Raises:
-            ModelError: it does not, or a balance is negative, or money was made or lost.
-        """
-        if any(balance < 0 for balance in accounts.values()):
-            raise ModelError(f"BAL: a negative balance in {sorted(accounts.items())}")
-        if sum(accounts.values()) != self.deposits - self.withdrawals:
-            raise ModelError(
-                f"BAL: {sum(accounts.values())} on all accounts, {self.deposits} paid in, {self.withdrawals} paid out"
-            )
-        if accounts != self.accounts:
-            raise ModelError(f"BAL: {sorted(accounts.items())} instead of {sorted(self.accounts.items())}")

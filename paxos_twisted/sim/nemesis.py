@@ -10,9 +10,6 @@ from paxos_twisted.net.faults import Rule
 from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.types import NodeId
 
-KINDS = (("Prepare",), ("Promise",), ("Accept",), ("Learn",), ("HeartbeatRequest",), ("CatchUpReply",))
-"""Message types that a message fault may single out: what overtakes what matters more than how late all is."""
-
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True):
     """Relative frequencies of the faults of one run; 0: never."""
@@ -208,18 +205,21 @@ class Nemesis:
 
     def _limp(self) -> None:
         leader, rand = self.cluster.leader(), self._rng.random
+        if not self.cluster.subject.has_leader:
+            leader = self._node()
         if leader is not None:
             self._limp_for(leader, 5 + int(rand() * 60), self._duration())
 
     def _limp_for(self, leader: NodeId, limp_ms: int, lost_ms: int) -> None:
         cluster, rand = self.cluster, self._rng.random
+        kinds = cluster.subject.proposals
         others = [node for node in cluster.ids if node != leader]
         self._rng.shuffle(others)
         if rand() < 0.6:  # a few never hear of what is proposed now
             unheard = others[int(rand() * len(others)) :]
-            rules = [Rule(src=leader, dst=node, kinds=("Accept",), partition=True) for node in unheard]
+            rules = [Rule(src=leader, dst=node, kinds=kinds, partition=True) for node in unheard]
         else:  # everybody misses something else
-            rules = [Rule(src=leader, dst=node, kinds=("Accept",), loss=0.6) for node in others]
+            rules = [Rule(src=leader, dst=node, kinds=kinds, loss=0.6) for node in others]
         for rule in rules:
             cluster.add_rule(rule)
         fate = rand()
@@ -249,8 +249,8 @@ class Nemesis:
                 return
             leader = self.cluster.leader()
             engine = None if leader is None else self.cluster.nodes[leader].engine
-            if leader is not None and engine is not None and engine.round not in seen:
-                seen.add(engine.round)
+            if leader is not None and engine is not None and self.cluster.subject.term(engine) not in seen:
+                seen.add(self.cluster.subject.term(engine))
                 self._limp_for(leader, 3 + int(rand() * 25), 30 + int(rand() * 400))
             self._scheduler.after(2, watch)
 
@@ -259,9 +259,10 @@ class Nemesis:
     def _messages(self) -> None:
         """Loss, copies, delays and new orders, for all messages or for those of one direction."""
         rand = self._rng.random
+        all_kinds = self.cluster.subject.message_kinds
         everywhere = rand() < 0.5
         here, there = self._sides()
-        kinds = KINDS[int(rand() * len(KINDS))] if rand() < 0.4 else ()
+        kinds = all_kinds[int(rand() * len(all_kinds))] if rand() < 0.4 else ()
         rule = Rule(
             kinds=kinds,
             src="*" if everywhere else here[0],

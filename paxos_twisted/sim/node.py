@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from paxos_twisted.apps.bank import Bank, BankOp
+from paxos_twisted.apps.application import Application
 from paxos_twisted.core.command import Command
-from paxos_twisted.core.engine import DiskState, LinkState
+from paxos_twisted.core.engine import DiskState, Engine, LinkState
 from paxos_twisted.core.events import Event
-from paxos_twisted.core.multipaxos.replica import MultiPaxos
 from paxos_twisted.core.records import PeerSeen
-from paxos_twisted.core.replicated import ReplicatedState
+from paxos_twisted.core.registry import ENGINES
+from paxos_twisted.core.replicated import Picture, ReplicatedState
 from paxos_twisted.node.driver import TICK_MS, Driver
 from paxos_twisted.sim.disk import SimDisk
 from paxos_twisted.sim.invariants import Invariants
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 class WatchedState(ReplicatedState):
     """The shipped replicated state; whatever it applies or installs is shown to the invariants."""
 
-    def __init__(self, node: NodeId, invariants: Invariants, session_expiry_slots: int) -> None:
-        self.application: Bank
-        super().__init__(Bank(), session_expiry_slots)
+    def __init__(
+        self, node: NodeId, invariants: Invariants, application: Application, session_expiry_slots: int
+    ) -> None:
+        super().__init__(application, session_expiry_slots)
         self._node = node
         self._invariants = invariants
         self.is_serving = False
@@ -41,6 +42,11 @@ class WatchedState(ReplicatedState):
         results = super().apply(slot, commands)
         self._invariants.on_applied(self._node, slot, commands, results)
         return results
+
+    def photograph(self) -> Picture:
+        """As in the base class."""
+        self._invariants.on_photograph(self._node)
+        return super().photograph()
 
     def install(self, slot: Slot, pieces: "list[bytes]", digest: str) -> None:  # type: ignore[override]
         """As in the base class."""
@@ -59,7 +65,7 @@ class SimNode:
         self.is_frozen = False
         self.incarnation = 0
         self.driver: Driver | None = None
-        self.engine: MultiPaxos | None = None
+        self.engine: Engine | None = None
         self.state: WatchedState | None = None
         self.refused = ""
         """Why the last start was refused; "" when it was not."""
@@ -85,7 +91,8 @@ class SimNode:
         self._flushes = 0
         self._clock_ms = float(rng.randrange(10**6))
         self._clock_set_ms = 0
-        self._decode = msgspec.msgpack.Decoder(Command[BankOp]).decode
+        op_type = cluster.workload.application().op_type
+        self._decode = msgspec.msgpack.Decoder(Command[op_type]).decode  # type: ignore[valid-type]
         self._decode_message: Callable[[bytes], Any] | None = None
 
     # ---- the process
@@ -110,12 +117,12 @@ class SimNode:
         self.is_running = True
         cluster.note(lambda: f"node {self.node} starts: {len(recovered.records)} records, {recovered.findings!r}")
         cluster.invariants.on_started(self.node, self.incarnation)
-        self.state = WatchedState(self.node, cluster.invariants, cluster.session_expiry)
+        self.state = WatchedState(self.node, cluster.invariants, cluster.workload.application(), cluster.session_expiry)
         applied = NO_SLOT
         if recovered.snapshot is not None:
             applied = recovered.snapshot.slot
             self.state.install(applied, recovered.pieces, recovered.snapshot.digest)
-        self.engine = MultiPaxos(
+        self.engine = ENGINES[cluster.subject.name].make(
             self.node,
             cluster.ids,
             cluster.settings,
@@ -331,6 +338,7 @@ class SimNode:
     def on_event(self, event: Event) -> None:
         """A past fact."""
         self._cluster.note(lambda: f"node {self.node}: {event!r}")
+        self._cluster.invariants.on_event(self.node, event)
 
     def stop(self, reason: str) -> None:
         """The driver or the disk says that this process must end now."""

@@ -9,16 +9,15 @@ and then.
 from collections.abc import Mapping
 from typing import Any
 
-from paxos_twisted.apps.bank import BankOp, BankResult
-from paxos_twisted.check.bank import BankModel
 from paxos_twisted.check.history import History
 from paxos_twisted.check.linearizability import check_linearizable
+from paxos_twisted.check.model import Model
 from paxos_twisted.check.verdict import Outcome
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.types import NO_SLOT, Slot
 
 
-def check_order(history: History[BankOp, BankResult], effects: Mapping[tuple[int, int], tuple[Slot, Any]]) -> None:
+def check_order(history: History[Any, Any], effects: Mapping[tuple[int, int], tuple[Slot, Any]]) -> None:
     """LIN: the order of the log respects real time, and what "certainly failed" has no effect.
 
     Args:
@@ -53,12 +52,12 @@ SEARCH_STEPS = 100_000
 """A history that needs more is left to the witness: usually a few hundred steps are enough."""
 
 
-def search_order(history: History[BankOp, BankResult], steps: int = SEARCH_STEPS) -> None:
+def search_order(history: History[Any, Any], model: Model[Any, Any], steps: int = SEARCH_STEPS) -> None:
     """LIN without a witness: some order explains all answers.
 
     Raises:
         Violation: there is none. (A search that gives up proves nothing and raises nothing.)
     """
-    verdict = check_linearizable(BankModel(), history, steps)
+    verdict = check_linearizable(model, history, steps)
     if verdict.outcome is Outcome.VIOLATION:
         raise Violation(f"LIN: no order of the requests explains the answers: {verdict.violation!r}")

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from paxos_twisted.core.multipaxos.settings import Settings
-from paxos_twisted.sim.clients import Habits
-from paxos_twisted.sim.cluster import SETTINGS, Cluster
+from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.small import Limits, small_limits
+from paxos_twisted.sim.subjects import SUBJECTS
 from paxos_twisted.sim.swarm import Run
 from paxos_twisted.sim.trace import Trace
+from paxos_twisted.sim.workloads import Habits
 
 Story = Callable[["Stage"], None]
 
@@ -26,16 +26,26 @@ class Scenario(msgspec.Struct, frozen=True):
     """What is at stake, beside the invariants that always hold."""
     story: Story
     limits: Limits
+    engine: str = "multipaxos"
+    application: str = "bank"
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(number: int, name: str, must_hold: str, limits: Limits | None = None) -> Callable[[Story], Story]:
+def scenario(
+    number: int,
+    name: str,
+    must_hold: str,
+    limits: Limits | None = None,
+    *,
+    engine: str = "multipaxos",
+    application: str = "bank",
+) -> Callable[[Story], Story]:
     """Register a story."""
 
     def register(story: Story) -> Story:
-        SCENARIOS[name] = Scenario(number, name, must_hold, story, limits or Limits())
+        SCENARIOS[name] = Scenario(number, name, must_hold, story, limits or Limits(), engine, application)
         return story
 
     return register
@@ -44,19 +54,32 @@ def scenario(number: int, name: str, must_hold: str, limits: Limits | None = Non
 class Stage:
     """What a story is played on: makes the cluster, and the checks that are its own."""
 
-    def __init__(self, seed: int | str, trace: Trace | None) -> None:
+    def __init__(
+        self, seed: int | str, trace: Trace | None, engine: str = "multipaxos", application: str = "bank"
+    ) -> None:
         self.seed = seed
+        self.engine = engine
+        self.application = application
         self.trace = trace
         self.cluster: Cluster | None = None
         self.rng = Cluster.stream_of(seed, "story")
 
     def make(self, nodes: int, *, changes: dict[str, Any] | None = None, **options: Any) -> Cluster:
-        """A started cluster with a leader. `changes`: of the settings; `options`: of `Cluster`."""
-        settings: Settings = msgspec.structs.replace(SETTINGS, **(changes or {}))
-        cluster = Cluster(self.seed, nodes=nodes, settings=settings, trace=self.trace, **options)
+        """A started cluster that takes commands. `changes`: of the settings; `options`: of `Cluster`."""
+        subject = SUBJECTS[self.engine]
+        cluster = Cluster(
+            self.seed,
+            nodes=nodes,
+            engine=self.engine,
+            application=self.application,
+            settings=msgspec.structs.replace(subject.settings, **(changes or {})),
+            trace=self.trace,
+            **options,
+        )
         self.cluster = cluster
         cluster.start()
-        cluster.need_leader()
+        if subject.has_leader:
+            cluster.need_leader()
         links = cluster.network.links.values()
         cluster.run_until(lambda: all(link.is_up for link in links), 2000, "all nodes have met")
         return cluster
@@ -87,7 +110,7 @@ PIPELINED = Habits(requests=100_000, think_ms=60, accounts=6, outstanding=8)
 
 def run_scenario(one: Scenario, seed: int | str, trace: Trace | None = None) -> Run:
     """Play a scenario under a seed and report."""
-    stage = Stage(f"{one.name}/{seed}", trace)
+    stage = Stage(f"{one.name}/{seed}", trace, one.engine, one.application)
     run = Run(seed if isinstance(seed, int) else 0)
     with small_limits(one.limits):
         try:

@@ -4,18 +4,20 @@ import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import msgspec
 
-from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.net.faults import Rule
-from paxos_twisted.sim.clients import Habits
-from paxos_twisted.sim.cluster import SETTINGS, Cluster
+from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.nemesis import Mix, Nemesis
 from paxos_twisted.sim.order import search_order
 from paxos_twisted.sim.small import Limits, small_limits
+from paxos_twisted.sim.subjects import SUBJECTS
 from paxos_twisted.sim.trace import Trace
+from paxos_twisted.sim.workloads import WORKLOADS, Habits
 
 SEARCH_EVERY = 20
 """Every so many seeds the general linearizability search runs, too."""
@@ -23,6 +25,29 @@ SEARCH_EVERY = 20
 
 SELF_CHECK_EVERY = 16
 """See `Cluster.self_check_every`. Every replica is checked some twenty times a virtual second."""
+
+
+class World(msgspec.Struct, frozen=True):
+    """What is simulated: a seed means one run of one world."""
+
+    engine: str = "multipaxos"
+    application: str = "bank"
+    nodes: int = 0
+    """0: drawn from the seed."""
+
+    def options(self) -> str:
+        """As on the command line, as far as they are not the defaults."""
+        words = []
+        if self.engine != "multipaxos":
+            words.append(f" --engine {self.engine}")
+        if self.application != "bank":
+            words.append(f" --application {self.application}")
+        if self.nodes:
+            words.append(f" --nodes {self.nodes}")
+        return "".join(words)
+
+
+MULTIPAXOS_BANK = World()
 
 
 class Run(msgspec.Struct):
@@ -48,8 +73,10 @@ class Run(msgspec.Struct):
 class Plan(msgspec.Struct, frozen=True):
     """What a seed means."""
 
+    engine: str
+    application: str
     nodes: int
-    settings: Settings
+    settings: Any
     snapshot_every: int
     latency_ms: tuple[int, int]
     clients: int
@@ -63,22 +90,24 @@ class Plan(msgspec.Struct, frozen=True):
     """Message faults from the beginning until everything is healed."""
 
 
-def draw_plan(cluster_seed: int) -> Plan:
+def draw_plan(cluster_seed: int, world: World = MULTIPAXOS_BANK) -> Plan:
     """Draw cluster, load and faults from a seed."""
     rng = Cluster.stream_of(cluster_seed, "plan")
     rand = rng.random
-    nodes = (3, 3, 3, 5, 5, 7)[int(rand() * 6)]
-    alpha = (1, 3, 8, 64, 64, 1024)[int(rand() * 6)]
-    settings = msgspec.structs.replace(
-        SETTINGS, alpha=alpha, policy="lab" if rand() < 0.12 else "sticky", heartbeat_ms=50 + int(rand() * 50)
-    )
+    drawn = (3, 3, 3, 5, 5, 7)[int(rand() * 6)]
+    nodes = world.nodes or drawn
+    subject = SUBJECTS[world.engine]
+    settings = subject.draw_settings(rand)
+    alpha = subject.window(settings)
     low = 1 + int(rand() * 3)
     requests = int(100 + rand() * 200) * 3 // (nodes + 1)
     clients = 2 + int(rand() * 4)
     mix = Mix().drawn(rng)
-    if rand() < 0.12 and settings.policy != "lab":  # the lab's detector has no answer to a leader that must keep silent
+    if rand() < 0.12 and subject.survives_rot(settings):
         mix = msgspec.structs.replace(mix, rot=0.6)
     return Plan(
+        engine=world.engine,
+        application=world.application,
         nodes=nodes,
         settings=settings,
         snapshot_every=(15, 40, 100, 100_000)[int(rand() * 4)],
@@ -91,6 +120,7 @@ def draw_plan(cluster_seed: int) -> Plan:
             think_ms=10 + int(rand() * 90),
             timeout_ms=300 + int(rand() * 500),
             accounts=2 + int(rand() * 8),
+            own_share=0.0 if subject.has_leader else (0.0, 0.5, 0.9, 1.0)[int(rand() * 4)],
         ),
         mix=mix,
         pause_ms=50 + int(rand() * 350),
@@ -111,9 +141,9 @@ def draw_plan(cluster_seed: int) -> Plan:
     )
 
 
-def run_seed(seed: int, trace: Trace | None = None, plan: Plan | None = None) -> Run:
+def run_seed(seed: int, trace: Trace | None = None, plan: Plan | None = None, world: World = MULTIPAXOS_BANK) -> Run:
     """Run one seed and report; what goes wrong in the cluster is not raised. `plan`: another than the seed's own."""
-    plan = plan or draw_plan(seed)
+    plan = plan or draw_plan(seed, world)
     with small_limits(plan.limits):
         return _run(seed, trace, plan)
 
@@ -123,6 +153,8 @@ def _run(seed: int, trace: Trace | None, plan: Plan) -> Run:
     cluster = Cluster(
         seed,
         nodes=plan.nodes,
+        engine=plan.engine,
+        application=plan.application,
         settings=plan.settings,
         snapshot_every=plan.snapshot_every,
         session_expiry=plan.session_expiry,
@@ -140,7 +172,9 @@ def _run(seed: int, trace: Trace | None, plan: Plan) -> Run:
         run.faults = nemesis.faults
         run.settled_ms = cluster.finish()
         if seed % SEARCH_EVERY == 0:
-            search_order(cluster.history)
+            checker = WORKLOADS[plan.application].checker()
+            if checker is not None:
+                search_order(cluster.history, checker)
     except Exception as error:  # whatever it is, it belongs to this seed
         run.error = str(error) if isinstance(error, Violation) else f"CRASH: {error!r}"
         run.where = traceback.format_exc()
@@ -192,12 +226,16 @@ class Summary(msgspec.Struct):
 
 
 def run_swarm(
-    seeds: range, jobs: int, on_run: Callable[[Run, Summary], None] | None = None, failures_max: int = 10
+    seeds: range,
+    jobs: int,
+    on_run: Callable[[Run, Summary], None] | None = None,
+    failures_max: int = 10,
+    world: World = MULTIPAXOS_BANK,
 ) -> Summary:
     """Run all seeds on `jobs` processes; give up after `failures_max` failures."""
     summary = Summary()
     start = time.perf_counter()
-    for run in _runs(seeds, jobs):
+    for run in _runs(seeds, jobs, world):
         summary.add(run)
         summary.seconds = time.perf_counter() - start
         if on_run is not None:
@@ -207,9 +245,10 @@ def run_swarm(
     return summary
 
 
-def _runs(seeds: range, jobs: int) -> Iterator[Run]:
+def _runs(seeds: range, jobs: int, world: World) -> Iterator[Run]:
+    run = partial(run_seed, world=world)
     if jobs == 1:
-        yield from map(run_seed, seeds)
+        yield from map(run, seeds)
         return
     with multiprocessing.Pool(jobs) as pool:
-        yield from pool.imap(run_seed, seeds, chunksize=8)
+        yield from pool.imap(run, seeds, chunksize=8)

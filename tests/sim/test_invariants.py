@@ -9,8 +9,10 @@ from paxos_twisted.apps.bank import DEPOSIT, BankOp, BankResult
 from paxos_twisted.core.command import NOOP, Command
 from paxos_twisted.core.multipaxos.messages import Accept, CatchUpReply, Learn, Prepare, Promise, Vote
 from paxos_twisted.core.records import Promised, SnapshotTaken, Voted
-from paxos_twisted.sim.invariants import Invariants, Violation
-from paxos_twisted.sim.model import BankModel
+from paxos_twisted.sim.invariants import Violation
+from paxos_twisted.sim.model import Model
+from paxos_twisted.sim.subjects.multipaxos import MultiPaxosInvariants as Invariants
+from paxos_twisted.sim.workloads.bank import BankSpecification
 from paxos_twisted.types import ClientId, NodeId
 from paxos_twisted.wire.client import Answer
 
@@ -26,7 +28,7 @@ def raw(seq: int, client: int = 7) -> bytes:
 
 
 def fresh() -> Invariants:
-    invariants = Invariants((ONE, TWO, THREE), BankModel())
+    invariants = Invariants((ONE, TWO, THREE), Model(BankSpecification()))
     for node in (ONE, TWO, THREE):
         invariants.on_started(node, 1)
     for seq in range(1, 10):

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paxos_twisted.apps.bank import DEPOSIT, Bank, BankOp, BankResult
+from paxos_twisted.check.bank import BankModel
 from paxos_twisted.check.history import History
 from paxos_twisted.core.command import Command
 from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.sim.invariants import Violation
-from paxos_twisted.sim.model import BankModel, ModelError
+from paxos_twisted.sim.model import Model, ModelError
 from paxos_twisted.sim.order import check_order, search_order
+from paxos_twisted.sim.workloads.bank import BankSpecification
 from paxos_twisted.types import ClientId
 
 OPS = st.builds(BankOp, st.integers(0, 3), st.integers(0, 3), st.integers(-5, 30), st.integers(0, 3))
@@ -20,15 +22,14 @@ OPS = st.builds(BankOp, st.integers(0, 3), st.integers(0, 3), st.integers(-5, 30
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12), OPS), max_size=60))
 def test_the_model_accepts_whatever_the_shipped_state_says(requests: list[tuple[int, int, BankOp]]) -> None:
-    state, model = ReplicatedState(Bank(), 10**6), BankModel()
+    state, model = ReplicatedState(Bank(), 10**6), Model(BankSpecification())
     first: dict[tuple[int, int], BankOp] = {}
     for slot, (client, seq, drawn) in enumerate(requests):
         op = first.setdefault((client, seq), drawn)  # a repeated request is the same request
         command = Command(ClientId(client), -1, seq, 1, op)
         (result,) = state.apply(slot, [command])
         model.check(slot, command, result)
-    assert isinstance(state.application, Bank)
-    model.check_balances(dict(state.application.accounts.items()))
+    model.specification.check(state.application)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +41,12 @@ def test_the_model_accepts_whatever_the_shipped_state_says(requests: list[tuple[
     ],
 )
 def test_balances_that_do_not_fit_the_log(accounts: dict[int, int], name: str) -> None:
-    model = BankModel()
+    bank = BankSpecification()
+    model = Model(bank)
     model.check(0, Command(ClientId(1), -1, 1, 1, BankOp(DEPOSIT, 1, 10)), BankResult(1, 10))
-    model.check_balances({1: 10})
+    bank.check_balances({1: 10})
     with pytest.raises(ModelError, match=name):
-        model.check_balances(accounts)
+        bank.check_balances(accounts)
 
 
 def history(*events: tuple[str, int]) -> History[BankOp, BankResult]:
@@ -85,7 +87,7 @@ def effects(*clients: int) -> dict[tuple[int, int], tuple[int, Any]]:
 )
 def test_the_log_explains_the_history(seen: History[BankOp, BankResult], log: dict[tuple[int, int], Any]) -> None:
     check_order(seen, log)
-    search_order(seen)
+    search_order(seen, BankModel())
 
 
 @pytest.mark.parametrize(
@@ -111,4 +113,4 @@ def test_the_log_contradicts_the_history(
 
 def test_the_search_needs_no_log() -> None:
     with pytest.raises(Violation, match="LIN"):
-        search_order(history(("call", 1), ("ok 20", 1), ("call", 2), ("ok 10", 2)))
+        search_order(history(("call", 1), ("ok 20", 1), ("call", 2), ("ok 10", 2)), BankModel())

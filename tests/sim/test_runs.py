@@ -11,6 +11,7 @@ from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.main import main
 from paxos_twisted.sim.scenario import Scenario, run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
+from paxos_twisted.sim.subjects.multipaxos import engine_of, rounds_burnt
 from paxos_twisted.sim.swarm import draw_plan, run_seed, run_swarm
 from paxos_twisted.sim.trace import Trace
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.simulation
 DIGEST = """
 from paxos_twisted.sim.scenario import run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
+from paxos_twisted.sim.subjects.multipaxos import engine_of, rounds_burnt
 from paxos_twisted.sim.swarm import run_seed
 from paxos_twisted.sim.trace import Trace
 trace = Trace()
@@ -89,14 +91,14 @@ def test_a_quiet_cluster_keeps_its_leader() -> None:
     cluster.add_clients(3)
     cluster.run(20_000)
     assert cluster.leader_changes() == 0
-    assert cluster.rounds_burnt() <= 2
+    assert rounds_burnt(cluster) <= 2
     cluster.finish()
 
 
 def test_memory_stays_bounded() -> None:
     """MEM: logs, tables and rows on disk do not grow with the number of commands."""
-    from paxos_twisted.sim.clients import Habits  # noqa: PLC0415
     from paxos_twisted.sim.small import Limits, small_limits  # noqa: PLC0415
+    from paxos_twisted.sim.workloads import Habits  # noqa: PLC0415
 
     with small_limits(Limits(slots_kept=50)):
         cluster = Cluster(1, nodes=3, snapshot_every=100, self_check_every=16)
@@ -106,7 +108,7 @@ def test_memory_stays_bounded() -> None:
         for _ in range(3):
             cluster.run(4000)
             rows = max(len(disk.image.rows) for disk in map(cluster.disk, cluster.ids) if disk.image is not None)
-            engines = [node.engine for node in cluster.nodes.values() if node.engine is not None]
+            engines = [engine_of(cluster, node) for node in cluster.ids]
             kept = max(len(engine.log) + len(engine.acceptor.votes) + len(engine.learner.tallies) for engine in engines)
             sizes.append((rows, kept))
         assert len(cluster.model.results) > 5000

@@ -4,9 +4,10 @@ from typing import Any
 
 from paxos_twisted.core.command import NOOP
 from paxos_twisted.core.multipaxos.messages import Accept, Learn, Prepare
-from paxos_twisted.sim.clients import Habits
 from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.scenario import LOAD, PIPELINED, Stage, scenario
+from paxos_twisted.sim.subjects.multipaxos import evidence
+from paxos_twisted.sim.workloads import Habits
 from paxos_twisted.types import NodeId
 
 
@@ -118,18 +119,18 @@ def hole_at_the_start(stage: Stage) -> None:
 
 
 def _check_holes(stage: Stage, cluster: Cluster, holes: list[int], above: list[int]) -> None:
-    votes = cluster.invariants.voters
+    votes = evidence(cluster).voters
     for slot in holes:
-        chosen = cluster.invariants.chosen.get(slot)
+        chosen = evidence(cluster).chosen.get(slot)
         stage.check(chosen is not None and chosen[1] == NOOP, f"slot {slot} is a no-op")
     kept = [slot for slot in above if any(votes.get((slot, rnd), 0).bit_count() > 1 for rnd in _rounds(cluster))]
     for slot in kept:
-        chosen = cluster.invariants.chosen.get(slot)
+        chosen = evidence(cluster).chosen.get(slot)
         stage.check(chosen is not None and chosen[1] != NOOP, f"slot {slot} keeps its command")
 
 
 def _rounds(cluster: Cluster) -> list[int]:
-    return sorted(cluster.invariants.owners)[:1]  # the first leader's
+    return sorted(evidence(cluster).owners)[:1]  # the first leader's
 
 
 @scenario(6, "f-crashes-in-a-row", "LIV, DUR")

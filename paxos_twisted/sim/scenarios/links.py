@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from paxos_twisted.check.bank import BankModel
 from paxos_twisted.core.multipaxos.messages import HeartbeatReply, HeartbeatRequest
 from paxos_twisted.sim.clients import SimClient
 from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.order import search_order
 from paxos_twisted.sim.scenario import LOAD, PIPELINED, Stage, scenario
+from paxos_twisted.sim.subjects.multipaxos import rounds_burnt
 from paxos_twisted.types import NodeId
 
 
@@ -50,7 +52,7 @@ def isolated_leader(stage: Stage) -> None:
     stage.check(sum(client.answered_count for client in inside) == answered, "nobody is answered by it")
     stage.progress(cluster, 10)
     cluster.finish()
-    search_order(cluster.history)
+    search_order(cluster.history, BankModel())
 
 
 @scenario(38, "old-leader-read", "LIN")
@@ -75,7 +77,7 @@ def old_leader_read(stage: Stage) -> None:
         cluster.unreachable.clear()
         stage.progress(cluster, 10)
     cluster.finish()
-    search_order(cluster.history)
+    search_order(cluster.history, BankModel())
 
 
 @scenario(9, "returning-loner", "STB, rounds bounded")
@@ -84,7 +86,7 @@ def returning_loner(stage: Stage) -> None:
     cluster = stage.make(5)
     cluster.run(300)
     loner = cluster.followers()[stage.rng.randrange(4)]
-    changes, rounds = cluster.leader_changes(), cluster.rounds_burnt()
+    changes, rounds = cluster.leader_changes(), rounds_burnt(cluster)
     cluster.isolate(loner)
     cluster.run(200 * cluster.settings.delay_ms)
     cluster.rejoin(loner)
@@ -92,7 +94,7 @@ def returning_loner(stage: Stage) -> None:
     stage.progress(cluster, 20)
     cluster.run(1000)
     stage.check(cluster.leader_changes() == changes, "it deposes nobody")
-    stage.check(cluster.rounds_burnt() == rounds, "it has burnt no round")
+    stage.check(rounds_burnt(cluster) == rounds, "it has burnt no round")
     cluster.finish()
 
 

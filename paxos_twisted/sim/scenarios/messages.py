@@ -5,8 +5,9 @@ from typing import Any
 from paxos_twisted.core.multipaxos.learner import Learner
 from paxos_twisted.core.multipaxos.messages import Accept, Learn
 from paxos_twisted.net.faults import Rule
-from paxos_twisted.sim.clients import Habits
 from paxos_twisted.sim.scenario import LOAD, PIPELINED, Stage, scenario
+from paxos_twisted.sim.subjects.multipaxos import engine_of, evidence
+from paxos_twisted.sim.workloads import Habits
 from paxos_twisted.types import NodeId
 
 
@@ -68,9 +69,7 @@ def late_old_accept(stage: Stage) -> None:
             return 1000 + stage.rng.randrange(1500)
         return 0
 
-    engine = cluster.nodes[old].engine
-    assert engine is not None
-    first = engine.round
+    first = engine_of(cluster, old).round
     cluster.network.filter = delay
     cluster.run_until(lambda: late >= 8, 3000, "the old leader proposes")
     cluster.kill(old)
@@ -118,7 +117,7 @@ def decided_again(stage: Stage) -> None:
     cluster.run_until(lambda: cluster.leader() not in (None, old), cluster.liveness_ms(), "another node leads")
     cluster.thaw(old)
     stage.progress(cluster, 20)
-    rounds = [rnd for slot, rnd in cluster.invariants.proposed if start < slot <= start + 20]
+    rounds = [rnd for slot, rnd in evidence(cluster).proposed if start < slot <= start + 20]
     stage.check(len(set(rounds)) > 1, "old slots were proposed again")
     cluster.finish()
 
@@ -133,9 +132,9 @@ def same_command_two_slots(stage: Stage) -> None:
         stage.progress(cluster, 10)
         old = cluster.need_leader()
         cluster.network.filter = lambda src, dst, message: None if isinstance(message, Learn) else 0
-        proposed = len(cluster.invariants.proposed)
+        proposed = len(evidence(cluster).proposed)
         cluster.run_until(
-            lambda proposed=proposed: len(cluster.invariants.proposed) >= proposed + len(clients),  # type: ignore[misc]
+            lambda proposed=proposed: len(evidence(cluster).proposed) >= proposed + len(clients),  # type: ignore[misc]
             2000,
             "the leader proposes what nobody learns",
         )
@@ -144,7 +143,7 @@ def same_command_two_slots(stage: Stage) -> None:
         cluster.network.filter = None
         stage.progress(cluster, 10)
         cluster.restart(old)
-    commands = [(command.client, command.seq) for command in cluster.invariants.commands if command is not None]
+    commands = [(command.client, command.seq) for command in evidence(cluster).commands if command is not None]
     twice = len(commands) - len(set(commands))
     stage.check(twice > 0, "some command was decided in two slots")
     cluster.finish()

@@ -6,10 +6,10 @@ import msgspec
 
 from paxos_twisted.core.multipaxos.messages import AskFollow
 from paxos_twisted.core.transfer import SnapshotData
-from paxos_twisted.sim.clients import Habits
 from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.scenario import LOAD, PIPELINED, Stage, scenario
 from paxos_twisted.sim.small import Limits
+from paxos_twisted.sim.workloads import Habits
 from paxos_twisted.types import NodeId
 
 TRUNCATING = Limits(slots_kept=0, piece_bytes=20, truncate_rows=4)
@@ -30,7 +30,7 @@ def _catches_up(cluster: Cluster, node: NodeId) -> None:
 
 
 def _installed(cluster: Cluster, node: NodeId) -> int:
-    return cluster.invariants.views[node].installs
+    return cluster.invariants.view(node).installs
 
 
 @scenario(25, "session-in-snapshot", "XO", TRUNCATING)

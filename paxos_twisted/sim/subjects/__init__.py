@@ -1,0 +1,10 @@
+"""The engines in the simulator, by the name that the cluster configuration gives them."""
+
+from typing import Final
+
+from paxos_twisted.sim.subjects.multipaxos import MultiPaxosSubject
+from paxos_twisted.sim.subjects.subject import Subject
+
+SUBJECTS: Final[dict[str, Subject]] = {one.name: one for one in (MultiPaxosSubject(),)}
+
+__all__ = ["SUBJECTS", "Subject"]
