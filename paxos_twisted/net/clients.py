@@ -13,14 +13,17 @@ from paxos_twisted.limits import (
     CLIENT_FRAME_BYTES_MAX,
     CLIENT_SILENCE_S,
     COMMAND_BYTES_MAX,
+    FEED_BUFFER_BYTES,
     SESSION_WINDOW,
     SESSIONS_PER_CONNECTION_MAX,
 )
 from paxos_twisted.net.connections import Connections
+from paxos_twisted.net.delay import AnswerDelay
+from paxos_twisted.net.feeds import Feeds
 from paxos_twisted.net.framing import FrameConnection, notice_silence
 from paxos_twisted.net.greeting import LocalNode
 from paxos_twisted.types import NO_NODE, ClientId, NodeId, Slot
-from paxos_twisted.wire.client import Answer, NoLeader, ProtocolError, Redirect, Refused, Reply
+from paxos_twisted.wire.client import Answer, Follow, NoLeader, ProtocolError, Redirect, Refused, Reply, Unfollow
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome, Rejected
 
 RETRY_AFTER_MS: Final = 10
@@ -60,6 +63,8 @@ class ClientMetrics(Protocol):
     """Replies, by operation and outcome (see `_outcome`)."""
     client_redirects: dict[str, int]
     """By when it was said: "connect" or "request"."""
+    feed_followers: int
+    feed_events: int
 
     @property
     def client_request_duration(self) -> Mapping[str, Times]:
@@ -73,6 +78,7 @@ class ClientPort:
     Args:
         addresses: host:port of every node, for redirects.
         applied: the last applied slot.
+        delay: holds answers back, if the node was told to.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class ClientPort:
         requests: Requests,
         applied: Callable[[], Slot],
         metrics: ClientMetrics,
+        delay: AnswerDelay | None = None,
     ) -> None:
         self.local = local
         self.application = application
@@ -98,9 +105,17 @@ class ClientPort:
         """The clients that a reply would reach, for the driver."""
         self.is_draining = False
         """The node stops: requests are no longer taken."""
-        self.decode = msgspec.msgpack.Decoder(Command[application.op_type]).decode  # type: ignore[name-defined]
+        frame_type: Any = Command[application.op_type]  # type: ignore[name-defined]
         self.encode = msgspec.msgpack.Encoder().encode
         self.metrics = metrics
+        self.feeds: Feeds | None = None
+        """Who follows what; None when the application has no feeds."""
+        if application.event_type is not None:
+            frame_type |= Follow | Unfollow
+            soon = connections.turn.soon
+            self.feeds = Feeds(application, self.encode, soon, lambda: requests.leader, metrics)
+        self.decode = msgspec.msgpack.Decoder(frame_type).decode
+        self.delay = delay
         self._addresses = addresses
         self._applied = applied
         self._holding: dict[ClientStream, None] = {}
@@ -155,6 +170,8 @@ class ClientPort:
         """A connection has ended."""
         self.streams.pop(stream, None)
         self._holding.pop(stream, None)
+        if self.feeds is not None:
+            self.feeds.forget(stream)
         by_client = self.by_client
         for client in stream.clients:
             if by_client.get(client) is stream:
@@ -197,6 +214,10 @@ class ClientStream:
             except Exception as error:  # whatever a decoder may find to raise: it is the stream's fault, not ours
                 self._fail(f"this is no request of the application {port.application.name!r}: {error}")
                 break
+            if type(command) is not Command:
+                if not self._follow(command):
+                    break
+                continue
             client = command.client
             if by_client.get(client) is not self and not self._speaks_for(client):
                 break
@@ -214,6 +235,8 @@ class ClientStream:
         """A client that does not read its replies is not read either."""
         self._is_blocked = is_blocked
         self._read_or_not()
+        if not is_blocked and self._port.feeds is not None:
+            self._port.feeds.on_writable(self)
 
     def on_lost(self) -> None:
         """Its requests go on; their replies go nowhere, or to where the client asks again."""
@@ -229,7 +252,16 @@ class ClientStream:
         self._read_or_not()
 
     def reply(self, client: int, reply: Reply) -> None:
-        """Send one reply at the end of this turn."""
+        """Send one reply, at the end of this turn unless it is one of those that wait."""
+        delay = self._port.delay
+        if delay is not None and type(reply) is Answer and not delay.is_full:
+            entry = self._open.get(reply.seq if client == self._client else (client, reply.seq))
+            if entry is not None and entry[1] in delay.operations:
+                delay.put(lambda: self._send(client, reply))
+                return
+        self._send(client, reply)
+
+    def _send(self, client: int, reply: Reply) -> None:
         connection, port = self.connection, self._port
         if connection.out_bytes > CLIENT_BUFFER_BYTES_MAX:
             connection.push()  # much may have gathered in this turn without any fault of the client
@@ -252,6 +284,35 @@ class ClientStream:
             if outcome == "redirected":
                 metrics.client_redirects["request"] += 1
         metrics.client_requests[operation, outcome] += 1
+
+    # What the feeds call
+
+    @property
+    def is_blocked(self) -> bool:
+        """The client does not read."""
+        return self._is_blocked
+
+    @property
+    def room_bytes(self) -> int:
+        """How many more bytes of events may be sent in this turn."""
+        return FEED_BUFFER_BYTES - self.connection.out_bytes
+
+    def send_events(self, payload: bytes) -> None:
+        """Send one frame at the end of this turn."""
+        self.connection.send(payload)
+
+    def on_no_leader(self) -> None:
+        """Say that this node knows no leader any more."""
+        text = f"node {self._port.local.node} knows no leader now"
+        reply = NoLeader(ClientId(self._client), 0, RETRY_AFTER_MS, text)
+        self.connection.send(self._port.encode(reply))
+
+    def _follow(self, message: Follow | Unfollow) -> bool:
+        assert self._port.feeds is not None
+        trouble = self._port.feeds.take(self, message)
+        if trouble is not None:
+            self._fail(trouble)
+        return trouble is None
 
     def _speaks_for(self, client: int) -> bool:
         if client not in self.clients and len(self.clients) >= SESSIONS_PER_CONNECTION_MAX:

@@ -17,11 +17,13 @@ from paxos_twisted.net.connections import Connections
 from paxos_twisted.net.greeting import LocalNode
 from paxos_twisted.net.peers import PeerLinks
 from paxos_twisted.net.transport import Sockets
+from paxos_twisted.node.application_metrics import application_group
 from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import Driver, Shell
 from paxos_twisted.node.inputs import Inputs
 from paxos_twisted.node.metrics import Metrics
 from paxos_twisted.node.observe import Durations, Events
+from paxos_twisted.node.proposer_time import ProposerTime
 from paxos_twisted.node.state_hash import StateHasher
 from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.storage.sqlite_store import SqliteStore
@@ -109,6 +111,10 @@ def assemble(
         applied=lambda: state.applied,
         metrics=metrics,
     )
+    group = application_group(application, metrics.labels)
+    if group is not None:
+        metrics.collector.groups.append(group)
+        metrics.collector.before.append(group.refresh)
     inputs.driver = Driver(
         node=node,
         engine=engine,
@@ -124,5 +130,7 @@ def assemble(
         peers={record.node: record for record in recovered.records if isinstance(record, PeerSeen)},
         meter=Durations(metrics, events),
         clock=time.perf_counter,
+        time=ProposerTime(application, lambda: time.time_ns() // 1_000_000, random.Random(os.urandom(16))),
+        feeds=clients.feeds,
     )
     return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state))

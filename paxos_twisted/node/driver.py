@@ -34,6 +34,7 @@ from paxos_twisted.limits import (
     RUN_BYTES_MAX,
     WRITES_QUEUED_BYTES_MAX,
 )
+from paxos_twisted.node.proposer_time import ProposerTime
 from paxos_twisted.types import NO_NODE, NO_SLOT, ClientId, NodeId, Slot
 from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Reply, Unknown
 
@@ -90,6 +91,27 @@ class Clients(Protocol):
         ...
 
 
+class Feeds(Protocol):
+    """The clients that follow topics of the application here, see `Application.read_feed`."""
+
+    @property
+    def is_followed(self) -> bool:
+        """Somebody follows something."""
+        ...
+
+    def on_applied(self, commands: Sequence[Command[Any] | None], results: Sequence[Any]) -> None:
+        """These commands were applied, with these results."""
+        ...
+
+    def on_installed(self) -> None:
+        """The whole state was replaced by a snapshot."""
+        ...
+
+    def push(self) -> None:
+        """Send what is new. Never raises."""
+        ...
+
+
 class Meter(Protocol):
     """Where durations are counted, in seconds."""
 
@@ -137,6 +159,8 @@ class Driver:
         last_record: number of the last record in the log.
         peers: data directories of the peers as this node knew them before.
         meter: counts durations, measured by `clock` (seconds, monotonic). Nothing else depends on that clock.
+        time: the wall clock for what this node proposes; needed by applications with stamps or deadlines.
+        feeds: tells followers what was applied.
     """
 
     def __init__(
@@ -156,6 +180,8 @@ class Driver:
         peers: Mapping[NodeId, PeerSeen] | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = float,
+        time: ProposerTime | None = None,
+        feeds: Feeds | None = None,
     ) -> None:
         self.node = node
         self.engine = engine
@@ -191,6 +217,9 @@ class Driver:
         self._raw_bytes = 0
         self._meter = meter
         self._clock = clock
+        self._stamp = time.stamp if time is not None and time.stamps else None
+        self._due = time.due if time is not None and time.has_deadlines else None
+        self._feeds = feeds
         # Runs of ours, so that they are not decoded twice, and when they came.
         self._decoded: dict[bytes, tuple[list[Command[Any] | None], float]] = {}
         self._decoded_commands = 0
@@ -230,6 +259,8 @@ class Driver:
         if not self.engine.takes_commands:
             self.clients.reply(command.client, self.direction(command.client, command.seq))
             return
+        if self._stamp is not None:
+            raw, command = self._stamp(command)
         if self._raw_bytes + len(raw) > RUN_BYTES_MAX:
             self._propose()
         self._raws.append(raw)
@@ -257,6 +288,9 @@ class Driver:
         self._now_ms = now_ms
         self._watch_disk()
         self.engine.on_tick(now_ms)
+        if self._due is not None and self.engine.takes_commands:
+            for raw, command in self._due(now_ms, self.state.applied):
+                self.on_request(raw, command)
         if self.disk_state is not DiskState.FULL:
             self._take_snapshot_further()
         self._chase_incoming()
@@ -388,6 +422,8 @@ class Driver:
             self.shell.on_event(event)
         for peer in out.snapshot_wanted_by:
             self._offer(peer)
+        if self._feeds is not None:
+            self._feeds.push()
 
     def _propose(self) -> None:
         if not self._raws:
@@ -441,6 +477,8 @@ class Driver:
         results = self.state.apply(slot, commands)
         if meter is not None:
             meter.on_apply(self._clock() - start)
+        if self._feeds is not None and self._feeds.is_followed:
+            self._feeds.on_applied(commands, results)
         connected = self.clients.connected
         if not connected:
             return
@@ -645,6 +683,8 @@ class Driver:
         self._bytes_since_snapshot = 0
         if taken.slot > self.state.applied:
             self.state.install(taken.slot, pieces, taken.digest)
+            if self._feeds is not None:
+                self._feeds.on_installed()
         self._own_records.extend(self.peers.values())
         self.engine.on_installed(taken.slot)
 

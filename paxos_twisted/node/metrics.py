@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 import paxos_twisted
+from paxos_twisted.node.application_metrics import AuctionState, ChatState
 from paxos_twisted.node.families import (
     APP,
     ENGINE,
@@ -162,6 +163,13 @@ class Clients(Group):
     )
 
 
+class Feeds(Group):
+    """Topics that clients follow: rooms of the chat, auctions."""
+
+    feed_followers: int = gauge("paxos_feed_followers", "Topics that clients follow at this node, one for each client.")
+    feed_events: int = counter("paxos_feed_events_total", "Events sent to followers.")
+
+
 class Peers(Group):
     """Links between nodes. Each node tells its own view."""
 
@@ -216,11 +224,22 @@ class Process(Group):
     )
 
 
-GROUPS: tuple[type[Group], ...] = (Identity, Leadership, Log, Clients, Peers, Disk, Process)
+GROUPS: tuple[type[Group], ...] = (
+    Identity,
+    Leadership,
+    Log,
+    Clients,
+    Feeds,
+    Peers,
+    Disk,
+    Process,
+    ChatState,
+    AuctionState,
+)
 """Everything that docs/metrics.md lists. An engine or application that measures something of its own adds its group."""
 
 
-class Metrics(Identity, Leadership, Log, Clients, Peers, Disk, Process):
+class Metrics(Identity, Leadership, Log, Clients, Feeds, Peers, Disk, Process):
     """The numbers of a node, whichever engine and application it runs, registered. Attributes are plain integers,
     dictionaries and `Histogram`s."""
 

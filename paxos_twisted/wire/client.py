@@ -9,9 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from paxos_twisted.core.command import CLIENT_ID_MAX
+from paxos_twisted.limits import FEED_TOPIC_CHARACTERS_MAX
 from paxos_twisted.types import ClientId, NodeId
 
 Result = TypeVar("Result")
+Event = TypeVar("Event")
 
 Key = Annotated[ClientId, Meta(ge=0, le=CLIENT_ID_MAX)]
 
@@ -73,3 +75,31 @@ Reply = Answer[Any] | Refused | Redirect | NoLeader | Unknown | ProtocolError
 
 FINAL_REFUSALS = frozenset({"expired", "stale", "window", "invalid"})
 """Reasons of `Refused` for which repeating the request cannot help."""
+
+
+class Follow(msgspec.Struct, array_like=True, tag=8, frozen=True, gc=False):
+    """Tell me the events of a topic from position `start` on, now and as they come; sent by clients.
+
+    It is answered by at least one `Events`, so it also asks whether the node is still there. The topic is followed
+    until the connection ends; following it again only moves the position.
+    """
+
+    topic: Annotated[str, Meta(max_length=FEED_TOPIC_CHARACTERS_MAX)]
+    start: int
+    """Negative: counted from the end; -10 are the last ten and what comes behind them."""
+
+
+class Unfollow(msgspec.Struct, array_like=True, tag=9, frozen=True, gc=False):
+    """No more of this topic; sent by clients. Events that are on their way still arrive."""
+
+    topic: Annotated[str, Meta(max_length=FEED_TOPIC_CHARACTERS_MAX)]
+
+
+class Events(msgspec.Struct, Generic[Event], array_like=True, tag=10, frozen=True):
+    """The next events of a topic that is followed over this connection."""
+
+    topic: str
+    first: int
+    """Position of the first one. Beyond what was to come: the events in between were forgotten meanwhile."""
+    events: tuple[Event, ...]
+    """Empty when there are none yet behind `first`."""
