@@ -13,7 +13,7 @@ from paxos_twisted_client.bank import BANK
 from paxos_twisted_client.client_side import ClientSide
 from paxos_twisted_client.connection import NS
 from paxos_twisted_client.history import HistoryWriter
-from paxos_twisted_client.pool import Pool
+from paxos_twisted_client.pool import Pool, Step
 from paxos_twisted_client.reactor import Clock, DelayedCall
 from paxos_twisted_client.session import OK, REFUSED, Request, Session
 from paxos_twisted_client.statistics import GapMeter
@@ -77,6 +77,10 @@ class BenchClient:
         """Requests that have ended, one way or another."""
         return len(self.rtts_ns) + self.refused + self.unknown
 
+    def steps_since(self, time_ns: int) -> Sequence[Step]:
+        """What the client has done since then to find the leader."""
+        return [step for pool in self.pools for step in pool.steps_since(time_ns)]
+
     @property
     def is_full(self) -> bool:
         """Whether `submit` must wait: old requests hold up the window of the session whose turn it is."""
@@ -102,7 +106,7 @@ class BenchClient:
         finished_ns = request.finished_ns
         if request.outcome == OK:
             self.rtts_ns.append(finished_ns - request.started_ns)
-            self.gap.answered(finished_ns)
+            self.gap.answered(finished_ns, request.sent_ns)
             if not self._did(request.op, request.result):
                 self.rejected += 1
         else:
@@ -199,7 +203,7 @@ class Bench:
     def on_done(self, client: BenchClient, request: Request) -> None:
         """A request of `client` has ended."""
         if self.history is not None:
-            self.history.ended(client.process, request)
+            self.history.ended(client.process, request, client.steps_since(request.started_ns))
         self.ended += 1
         if request.outcome == OK:
             self.answered += 1

@@ -1,5 +1,6 @@
 """What the clients asked and were told, one JSON object a line, for the linearizability check. See docs/history.md."""
 
+from collections.abc import Sequence
 from typing import IO, Any
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from paxos_twisted_client.bank import BANK
 from paxos_twisted_client.client_side import ClientSide
 from paxos_twisted_client.limits import HISTORY_BUFFER_BYTES
+from paxos_twisted_client.pool import Step
 from paxos_twisted_client.session import OK, REFUSED, Request
 
 _encode = msgspec.json.Encoder().encode
@@ -22,7 +24,7 @@ class InvokeLine(msgspec.Struct, tag_field="type", tag="invoke", gc=False):
     op: Any
 
 
-class OkLine(msgspec.Struct, tag_field="type", tag="ok", gc=False):
+class OkLine(msgspec.Struct, tag_field="type", tag="ok", gc=False, omit_defaults=True):
     """A request was answered."""
 
     time: int
@@ -31,9 +33,11 @@ class OkLine(msgspec.Struct, tag_field="type", tag="ok", gc=False):
     seq: int
     op: Any
     result: Any
+    sent: int | None = None
+    steps: Sequence[Step] = ()
 
 
-class EndLine(msgspec.Struct, tag_field="type", tag="fail", gc=False):
+class EndLine(msgspec.Struct, tag_field="type", tag="fail", gc=False, omit_defaults=True):
     """A request was certainly not applied."""
 
     time: int
@@ -42,9 +46,11 @@ class EndLine(msgspec.Struct, tag_field="type", tag="fail", gc=False):
     seq: int
     op: Any
     reason: str
+    sent: int | None = None
+    steps: Sequence[Step] = ()
 
 
-class UnknownLine(EndLine, tag_field="type", tag="unknown", gc=False):
+class UnknownLine(EndLine, tag_field="type", tag="unknown", gc=False, omit_defaults=True):
     """A request may or may not have been applied, or be applied later."""
 
 
@@ -62,14 +68,17 @@ class HistoryWriter:
         """Call it before the request can have been sent."""
         self._write(InvokeLine(now_ns, process, request.client, request.seq, self._op(request.op)))
 
-    def ended(self, process: int, request: Request) -> None:
-        """Call it once the request has ended."""
+    def ended(self, process: int, request: Request, steps: Sequence[Step] = ()) -> None:
+        """Call it once the request has ended. `steps`: what its client has done meanwhile to find the leader."""
+        sent = request.sent_ns if request.attempts and (steps or request.attempts > 1) else None
         time_ns, client, seq, op = request.finished_ns, request.client, request.seq, self._op(request.op)
         if request.outcome == OK:
-            self._write(OkLine(time_ns, process, client, seq, op, self._result(request.op, request.result)))
+            self._write(
+                OkLine(time_ns, process, client, seq, op, self._result(request.op, request.result), sent, steps)
+            )
             return
         line = EndLine if request.outcome == REFUSED else UnknownLine
-        self._write(line(time_ns, process, client, seq, op, request.reason))
+        self._write(line(time_ns, process, client, seq, op, request.reason, sent, steps))
 
     def flush(self) -> None:
         """Hand everything to the operating system."""

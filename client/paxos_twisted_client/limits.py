@@ -16,6 +16,9 @@ OUTSTANDING_MAX: Final = SESSION_WINDOW
 MOVES_KEPT: Final = 10_000
 """Moves from one node to another that a pool remembers for its report. The oldest are forgotten; counts stay."""
 
+STEPS_KEPT: Final = 10_000
+"""Steps on the way to the leader that a pool remembers for histories and reports. The oldest are forgotten."""
+
 RESEND_FACTOR: Final = 3
 """A request whose connection talks to us but never about it is repeated after this many read timeouts."""
 

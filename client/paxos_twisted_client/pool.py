@@ -25,7 +25,7 @@ from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello
 from paxos_twisted_client.codec import Codec
 from paxos_twisted_client.connection import CAUSES, NO_LEADER, NS, REDIRECT, TIMEOUTS, NodeConnection
 from paxos_twisted_client.endpoints import Address, parse_address, tcp_endpoint
-from paxos_twisted_client.limits import HOPS_MAX, MOVES_KEPT
+from paxos_twisted_client.limits import HOPS_MAX, MOVES_KEPT, STEPS_KEPT
 from paxos_twisted_client.options import Patience
 from paxos_twisted_client.reactor import Clock, DelayedCall, Endpoint
 from paxos_twisted_client.session import Session
@@ -41,6 +41,17 @@ class Move(NamedTuple):
     text: str
     waited_s: float
     """How long we had waited for a timeout; 0 for other causes."""
+
+
+class Step(NamedTuple):
+    """What the client did on its way to a node that answers."""
+
+    time_ns: int
+    what: str
+    """dial, welcome (the node greets us), use (a connection that is there), left, pause (no node helped), resume."""
+    address: str = ""
+    cause: str = ""
+    """Why it left, see `Move`."""
 
 
 class Pool:
@@ -70,6 +81,7 @@ class Pool:
         self.is_settled = False  # the current node has answered a request
         self.reconnects = dict.fromkeys(CAUSES, 0)  # how often we left a node, or did not reach it
         self.moves: deque[Move] = deque(maxlen=MOVES_KEPT)
+        self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
         self.trouble = ""  # what went wrong last, for people; "" while all is well
         self._reactor = reactor
         self._addresses = tuple(dict.fromkeys(addresses))
@@ -131,6 +143,13 @@ class Pool:
             self._new_trouble()
         self.look_for_leader()
 
+    def steps_since(self, time_ns: int) -> Sequence[Step]:
+        """What the client has done since then to reach a node that answers: nothing, as a rule."""
+        steps = self.steps
+        if not steps or steps[-1].time_ns < time_ns:
+            return ()
+        return [step for step in steps if step.time_ns >= time_ns]
+
     @property
     def leader(self) -> str:
         """The node in use, for people; "" when there is none."""
@@ -180,6 +199,7 @@ class Pool:
         """The candidate has welcomed us."""
         assert connection is self._candidate
         self._candidate = None
+        self._step("welcome", connection.address)
         self._rejections.clear()
         self.current = connection
         if word is not None:
@@ -285,9 +305,11 @@ class Pool:
         self._asked.add(address)
         connection = self._connections.get(address)
         if connection is not None:
+            self._step("use", address)
             self.current = connection
             self._pump()
             return
+        self._step("dial", address)
         hello = ClientHello(
             PROTOCOL_VERSION, self._cluster, self.codec.application, self._some_client(), self._credential
         )
@@ -328,9 +350,11 @@ class Pool:
         earliest_ns = min(self._not_before_ns.get(address, 0) for address in self._addresses)
         wait_s = max(wait_s, (earliest_ns - now_ns) / NS)
         self._pause = self._reactor.callLater(wait_s, self._new_round)
+        self._step("pause")
 
     def _new_round(self) -> None:
         self._pause = None
+        self._step("resume")
         self._asked.clear()
         if self._is_wanted():
             self._ask_next()
@@ -357,7 +381,11 @@ class Pool:
 
     def _count(self, address: Address, cause: str, text: str, waited_s: float) -> None:
         self.reconnects[cause] += 1
+        self._step("left", address, cause)
         move = Move(self.now_ns(), address, cause, text, waited_s)
         self.moves.append(move)
         if self.on_move is not None:
             self.on_move(move)
+
+    def _step(self, what: str, address: Address | None = None, cause: str = "") -> None:
+        self.steps.append(Step(self.now_ns(), what, "" if address is None else str(address), cause))

@@ -1,6 +1,7 @@
 """What a bench has measured, as tables for people and as JSON for programs."""
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ def bench_json(bench: Bench) -> dict[str, Any]:
             if plan.rate is not None
             else "from the call that submitted a request to its answer, retries included",
         },
+        "clock": {"monotonic_ns": time.monotonic_ns(), "unix_ns": time.time_ns()},
         "started_ns": bench.started_ns,
         "seconds": round(bench.seconds, 6),
         "throughput_per_s": round(answered / bench.seconds, 1) if bench.seconds else 0.0,
@@ -220,6 +222,9 @@ def _gap(bench: Bench) -> dict[str, Any]:
         "ms": round(length_ns / MS, 3),
         "process": client.process,
         "start_ns": end_ns - length_ns,
+        "end_ns": end_ns,
+        "sent_ns": client.gap.longest_sent_ns,
+        "steps": [step for step in client.steps_since(end_ns - length_ns) if step.time_ns <= end_ns],
         "timeout_share": round(waited_ns / length_ns, 4) if length_ns else 0.0,
     }
 

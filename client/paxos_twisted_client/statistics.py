@@ -55,12 +55,14 @@ class GapMeter:
     request that ends without an answer does not end it.
     """
 
-    __slots__ = ("_open", "_since_ns", "_unserved", "longest_end_ns", "longest_ns")
+    __slots__ = ("_open", "_since_ns", "_unserved", "longest_end_ns", "longest_ns", "longest_sent_ns")
 
     def __init__(self) -> None:
         self.longest_ns = 0
         self.longest_end_ns = 0
         """When the longest gap ended, on the clock of the arguments."""
+        self.longest_sent_ns = 0
+        """When the request left, for the last time, whose answer ended it; 0: it ended without an answer."""
         self._open = 0
         self._since_ns = 0
         self._unserved = False  # the last request ended without an answer: the gap goes on
@@ -71,24 +73,25 @@ class GapMeter:
             self._since_ns = now_ns
         self._open += 1
 
-    def answered(self, now_ns: int) -> None:
-        """A request was answered."""
-        self._measure(now_ns)
+    def answered(self, now_ns: int, sent_ns: int = 0) -> None:
+        """A request that was last sent at `sent_ns` was answered."""
+        self._measure(now_ns, sent_ns)
         self._open -= 1
         self._since_ns = now_ns
         self._unserved = False
 
     def failed(self, now_ns: int) -> None:
         """A request ended without an answer."""
-        self._measure(now_ns)
+        self._measure(now_ns, 0)
         self._open -= 1
         self._unserved = True
 
-    def _measure(self, now_ns: int) -> None:
+    def _measure(self, now_ns: int, sent_ns: int) -> None:
         gap_ns = now_ns - self._since_ns
         if gap_ns > self.longest_ns:
             self.longest_ns = gap_ns
             self.longest_end_ns = now_ns
+            self.longest_sent_ns = sent_ns
 
 
 def overlap_ns(start_ns: int, stop_ns: int, spans: Iterable[tuple[int, int]]) -> int:

@@ -232,7 +232,7 @@ class _Client:
         if request.outcome == OK:
             self.answers += 1
             load.answered += 1
-            self.gap.answered(request.finished_ns)
+            self.gap.answered(request.finished_ns, request.sent_ns)
         else:
             self.gap.failed(request.finished_ns)
             if request.outcome == REFUSED:

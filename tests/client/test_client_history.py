@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from paxos_twisted_client.history import HistoryWriter
 from paxos_twisted_client.limits import HISTORY_BUFFER_BYTES
+from paxos_twisted_client.pool import Step
 from paxos_twisted_client.session import Outcome, Request
 
 from paxos_twisted.apps.bank import DEPOSIT, TRANSFER, BankOp, BankResult
@@ -114,3 +115,22 @@ def test_it_is_written_in_large_pieces_and_nothing_is_lost() -> None:
     lines = file.getvalue().splitlines()
     assert [json.loads(line)["time"] for line in lines] == list(range(count))
     assert file.writes <= 5
+
+
+def test_what_the_client_did_to_find_the_leader_is_recorded() -> None:
+    made = request(BankOp(DEPOSIT, 17, 100), "ok", result=BankResult(17, 150), attempts=2, sent_ns=180)
+    steps = [Step(110, "left", "10.0.0.1:7101", "closed"), Step(111, "dial", "10.0.0.1:7102"), Step(130, "pause")]
+    said = written(lambda writer: writer.ended(2, made, steps))
+    assert said["sent"] == 180
+    assert said["steps"] == [
+        [110, "left", "10.0.0.1:7101", "closed"],
+        [111, "dial", "10.0.0.1:7102", ""],
+        [130, "pause", "", ""],
+    ]
+
+
+def test_a_request_that_was_never_sent_has_no_time_of_sending() -> None:
+    made = request(BankOp(DEPOSIT, 17, 100), "refused", reason="rejected")
+    said = written(lambda writer: writer.ended(2, made, [Step(110, "pause")]))
+    assert "sent" not in said
+    assert len(said["steps"]) == 1

@@ -479,6 +479,11 @@ def test_after_a_crash_the_other_nodes_are_asked_at_once_and_the_new_leader_foun
     assert stage.clock.seconds() < 0.100
     assert asked_before_election < 20
     assert second.dialled == third.dialled == 1
+    steps = stage.pool.steps_since(request.started_ns)
+    assert [step.what for step in steps[:5]] == ["dial", "welcome", "left", "dial", "welcome"]
+    assert {step.what for step in steps} == {"left", "dial", "welcome", "use", "pause", "resume"}
+    assert steps[-1].time_ns <= request.sent_ns, "the last step reached the leader"
+    assert stage.pool.steps_since(request.finished_ns + 1) == ()
 
 
 def test_a_redirect_to_a_node_that_was_just_silent_is_followed_only_after_a_while(stage: Stage) -> None:
