@@ -176,7 +176,10 @@ def test_a_cluster_serves_survives_a_stop_and_keeps_its_money(cluster: Cluster, 
     client = Client(cluster, cluster.leader)
     client.next()
     client.deposit(100)  # a repetition: answered as before, done once
-    assert client.result().balance == 1000
+    balances = [client.result().balance]
+    while balances[-1] < 1000:  # the new leader may have to decide the last runs again, and answers them here then
+        balances.append(client.result().balance)
+    assert balances[-1] == 1000
     client.balance(101)
     assert client.result().balance == 1000
     client.close()

@@ -163,6 +163,8 @@ def test_a_learn_leaves_only_when_the_vote_is_durable() -> None:
     assert not [m for src, _, m in cluster.messages if isinstance(m, Learn) and src == follower]
     cluster.worlds[follower].is_stuck = False
     cluster.settle()
+    assert driver.state.applied == 0
+    cluster.run(TICK_MS)  # with which the leader tells it
     assert cluster.drivers[follower].state.applied == 0
 
 

@@ -72,6 +72,21 @@ class Learner:
             return None if decision is None else [decision]
         return self._merge(learn.slot, learn.count, learn.rnd, learn.values, learn.sender)
 
+    def handle_leader(self, rnd: Round, adu: Slot) -> list[Decision] | None:
+        """The leader of `rnd` says that every slot up to `adu` is decided. Returns what is decided by that, or None.
+
+        Only slots whose Accept of that very round has arrived: 1. If the slot was decided in `rnd`, the value is the
+        proposed one. 2. If it was decided in a lower round, phase 1 has bound the proposal to the same value. 3. Of a
+        decision in a higher round that differs from its proposal a leader does not speak: it steps down first.
+        """
+        decisions: list[Decision] = []
+        for tally in self.tallies.within(self.tallies.first, adu + 1) if self.tallies else ():
+            if tally.rnd == rnd and tally.values is not None:
+                self.tallies.pop(tally)
+                self.decided.add(tally.slot, tally.slot + tally.count)
+                decisions.append(Decision(tally.values, tally.slot, tally.count, rnd))
+        return decisions or None
+
     def handle_decided(self, slot: Slot, count: int, values: bytes) -> list[Decision] | None:
         """A peer says that these values are decided (catch-up). Returns those that were not known to be."""
         decisions = [

@@ -62,14 +62,16 @@ class Accept(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
     values: bytes
     """Encoded commands, exactly as they arrived."""
     count: Count = 1
+    adu: Reached = NO_SLOT
+    """Every slot up to here is decided, as `Decided` says."""
 
     def cut(self, at: Slot) -> "tuple[Accept, Accept]":
         """The requests for the slots below `at` and from it on."""
         below, above = cut_run(self.values, self.count, at - self.slot)
         head = at - self.slot
         return (
-            Accept(self.sender, self.slot, self.rnd, below, head),
-            Accept(self.sender, at, self.rnd, above, self.count - head),
+            Accept(self.sender, self.slot, self.rnd, below, head, self.adu),
+            Accept(self.sender, at, self.rnd, above, self.count - head, self.adu),
         )
 
 
@@ -164,6 +166,14 @@ class Resign(msgspec.Struct, array_like=True, tag=12, frozen=True, gc=False):
     rnd: InRound
 
 
+class Decided(msgspec.Struct, array_like=True, tag=13, frozen=True, gc=False):
+    """I lead in `rnd`; every slot up to `adu` is decided: where I have proposed in `rnd`, with the value proposed."""
+
+    sender: NodeId
+    rnd: InRound
+    adu: Reached
+
+
 Message = (
     Prepare
     | Promise
@@ -177,6 +187,7 @@ Message = (
     | CatchUpRequest
     | CatchUpReply
     | Resign
+    | Decided
 )
 
 
@@ -204,6 +215,7 @@ __all__ = [
     "AskFollow",
     "CatchUpReply",
     "CatchUpRequest",
+    "Decided",
     "Decision",
     "HeartbeatReply",
     "HeartbeatRequest",

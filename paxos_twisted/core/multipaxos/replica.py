@@ -30,6 +30,7 @@ from paxos_twisted.core.multipaxos.messages import (
     AskFollow,
     CatchUpReply,
     CatchUpRequest,
+    Decided,
     Decision,
     HeartbeatReply,
     HeartbeatRequest,
@@ -142,6 +143,8 @@ class MultiPaxos:
         self._peer_lag_ms: dict[NodeId, int] = {}
         self._links_up: set[NodeId] = set()
         self._round_hint: Round = NO_ROUND
+        self._told = NO_SLOT  # the peers were told that every slot up to here is decided
+        self._heard = (NO_ROUND, NO_SLOT)  # (round, adu) that the leader of the highest round has told of
 
         self._out = Output(1)
         self._persisted = 0
@@ -204,6 +207,9 @@ class MultiPaxos:
                 self._on_accept(message)
             case Learn():
                 self._on_learn(message)
+            case Decided():
+                self._defer_to(message.rnd)
+                self._on_decided(message.rnd, message.adu)
             case HeartbeatRequest():
                 self._on_heartbeat_request(message)
             case HeartbeatReply():
@@ -399,8 +405,13 @@ class MultiPaxos:
         if accepts and not self._progress_ms:
             self._progress_ms = self.now_ms
         for accept in accepts:
-            self._send(self.others, accept)
+            self._propose(accept)
             self._on_accept(accept)
+
+    def _propose(self, accept: Accept) -> None:
+        """Send an Accept, and with it how far everything is decided."""
+        self._told = self.adu
+        self._send(self.others, Accept(accept.sender, accept.slot, accept.rnd, accept.values, accept.count, self.adu))
 
     def _on_accept(self, accept: Accept) -> None:
         stop = accept.slot + accept.count
@@ -415,6 +426,8 @@ class MultiPaxos:
                 return  # a damaged run must not be voted for: it would stop every node that applies it
             self._defer_to(accept.rnd)
             self._follow(accept.sender, accept.rnd)
+            if accept.adu > self.adu:
+                self._on_decided(accept.rnd, accept.adu)
         decisions = self.learner.handle_accept(accept) if stop > self.adu + 1 else None
         learn = acceptor.handle_accept(accept)
         if learn is not None:
@@ -422,10 +435,25 @@ class MultiPaxos:
                 for vote in acceptor.fresh:
                     self._persist(Voted(vote.vrnd, vote.slot, vote.count, vote.vval, self.adu))
                 acceptor.fresh.clear()
-            self._send_after(Learn(self.node, learn.slot, learn.rnd, None, learn.count))
-            self._to_self(learn)
+            if accept.sender == self.node:
+                self._to_self(learn)
+            else:
+                self._send_after(Learn(self.node, learn.slot, learn.rnd, None, learn.count), (accept.sender,))
         if decisions is not None:
             self._decided(decisions)
+        rnd, adu = self._heard
+        if accept.rnd == rnd and accept.slot <= adu and stop > self.adu + 1:  # told before the Accept came
+            self._on_decided(rnd, adu)
+
+    def _on_decided(self, rnd: Round, adu: Slot) -> None:
+        """The leader of `rnd` tells how far everything is decided."""
+        if self._disk is DiskState.FULL:
+            return
+        self._heard = max(self._heard, (rnd, adu))
+        if adu > self.adu:
+            decisions = self.learner.handle_leader(rnd, adu)
+            if decisions is not None:
+                self._decided(decisions)
 
     def _on_learn(self, learn: Learn) -> None:
         self._defer_to(learn.rnd)  # a vote in a higher round than ours: somebody else has been elected
@@ -485,7 +513,7 @@ class MultiPaxos:
         self._resend_ms = min(self._resend_ms * 2, self.settings.delay_ms)
         size = 0
         for accept in list(self.proposer.open):
-            self._send(self.others, accept)
+            self._propose(accept)
             self._on_accept(accept)
             size += len(accept.values)
             if size > CATCH_UP_BYTES_MAX:
@@ -715,6 +743,7 @@ class MultiPaxos:
         if request.leading >= self.acceptor.rnd:
             self._defer_to(request.leading)
             self._follow(request.sender, request.leading)
+            self._on_decided(request.leading, request.adu)
         else:
             # 1. We promised ourselves a higher round, and our phase 1 failed. 2. The others follow this leader and
             # would not follow us. 3. We can vote in no round of its. Without this word nothing would ever change.
@@ -730,7 +759,8 @@ class MultiPaxos:
                 self.monarch.restore(restored.node)
 
     def _lead_on(self) -> None:
-        """A leader's duties at each tick: hear a majority, have a working disk, repeat what was not answered."""
+        """A leader's duties at each tick: hear a majority, have a working disk, repeat what was not answered, and say
+        how far everything is decided if no Accept has said it since."""
         delay = self.failure_detector.delay_ms
         heard = sum(self.failure_detector.silence_ms(node, self.now_ms) <= delay for node in self.members)
         if heard < self.quorum_size and self.monarch is None:
@@ -742,6 +772,9 @@ class MultiPaxos:
             self._resend()
         else:
             self.sticky.follow(self.node, self.proposer.crnd, self.now_ms)
+        if self._told < self.adu and self.role == LEADER:
+            self._told = self.adu
+            self._send(self.others, Decided(self.node, self.proposer.crnd, self.adu))
 
     def _is_disk_slower_than_others(self) -> bool:
         """Our oldest write is late, and a majority could go on without us: then somebody else should lead."""

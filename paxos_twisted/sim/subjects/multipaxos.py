@@ -18,6 +18,7 @@ from paxos_twisted.core.engine import Engine
 from paxos_twisted.core.multipaxos.messages import (
     Accept,
     CatchUpReply,
+    Decided,
     HeartbeatRequest,
     Learn,
     Prepare,
@@ -30,7 +31,7 @@ from paxos_twisted.limits import ROUND_STRIDE
 from paxos_twisted.sim.invariants import LogInvariants, NodeView, Violation, encoded
 from paxos_twisted.sim.model import Model
 from paxos_twisted.sim.subjects.subject import Subject
-from paxos_twisted.types import NO_ROUND, NodeId, Round, Slot
+from paxos_twisted.types import NO_ROUND, NO_SLOT, NodeId, Round, Slot
 
 if TYPE_CHECKING:
     from paxos_twisted.sim.cluster import Cluster
@@ -77,6 +78,7 @@ class MultiPaxosInvariants(LogInvariants):
         self.prepare_slots: dict[Round, Slot] = {}
         self._runs: set[tuple[Slot, Round, bytes]] = set()
         self._rounds_by_slot: dict[Slot, list[Round]] = {}
+        self._told: Slot = NO_SLOT  # up to here it was said, rightly, that everything is decided
 
     @property
     def leader_changes(self) -> int:
@@ -90,6 +92,9 @@ class MultiPaxosInvariants(LogInvariants):
         kind = type(message)
         if kind is Accept:
             self._on_accept(node, message)
+            self._on_decided(node, message.adu)
+        elif kind is Decided:
+            self._on_decided(node, message.adu)
         elif kind is Learn:
             self._on_learn(node, message)
         elif kind is Prepare:
@@ -139,6 +144,12 @@ class MultiPaxosInvariants(LogInvariants):
             if rnd not in rounds:
                 rounds.append(rnd)
             slot += 1
+
+    def _on_decided(self, node: NodeId, adu: Slot) -> None:
+        while self._told < adu:
+            if self._told + 1 not in self.chosen:
+                raise Violation(f"AGR: node {node} tells that slot {self._told + 1} is decided, and it is not")
+            self._told += 1
 
     def _on_learn(self, node: NodeId, learn: Learn) -> None:
         bit, rnd, voters = 1 << node, learn.rnd, self.voters

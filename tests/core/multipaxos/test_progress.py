@@ -7,7 +7,7 @@ import pytest
 from paxos_twisted.core.engine import Batch, LinkState
 from paxos_twisted.core.multipaxos import Accept, Learn, MultiPaxos, Prepare, Promise, Settings, Vote
 from paxos_twisted.core.multipaxos import replica as replica_module
-from paxos_twisted.core.multipaxos.messages import AskFollow, CatchUpReply, Reject, WouldFollow
+from paxos_twisted.core.multipaxos.messages import AskFollow, CatchUpReply, Decided, Reject, WouldFollow
 from paxos_twisted.types import NodeId
 
 LEADER, FOLLOWER, THIRD = NodeId(3), NodeId(1), NodeId(2)
@@ -151,7 +151,8 @@ def test_a_run_longer_than_the_buffer_is_heard_when_it_is_the_next_one(monkeypat
     engine = replica(FOLLOWER)
     engine.on_message(LEADER, Accept(LEADER, 0, 1003, b"\x01\x02\x03\x04\x05\x06", 6))
     drain(engine)
-    engine.on_message(THIRD, Learn(THIRD, 0, 1003, None, 6))
+    for sender in (LEADER, THIRD):
+        engine.on_message(sender, Learn(sender, 0, 1003, None, 6))
     assert engine.adu == 5
 
 
@@ -162,3 +163,52 @@ def test_learns_far_above_a_hole_are_dropped(monkeypatch: pytest.MonkeyPatch) ->
         for voter in (THIRD, LEADER):
             engine.on_message(voter, Learn(voter, slot, 1003, b"\x01"))
     assert engine.status()["log"]["buffered_slots"] == 0
+
+
+def test_a_follower_votes_towards_the_leader_alone_and_hears_from_it_what_is_decided() -> None:
+    engine = replica(FOLLOWER)
+    engine.on_message(LEADER, Accept(LEADER, 0, 1003, b"\x01\x02", 2))
+    out = engine.take_output()
+    assert [(to, type(message)) for _, to, message in out.sends_after] == [((LEADER,), Learn)]
+    engine.on_persisted(out.write_no)
+    assert engine.adu == -1
+    engine.on_message(LEADER, Accept(LEADER, 2, 1003, b"\x03", 1, adu=1))
+    assert engine.adu == 1
+    engine.on_message(LEADER, Decided(LEADER, 1003, 2))
+    assert [(run.slot, run.body) for run in engine.take_output().decided] == [(0, b"\x01\x02"), (2, b"\x03")]
+
+
+@pytest.mark.parametrize("order", ["decided first", "accept first"])
+def test_what_the_leader_says_is_decided_counts_whichever_message_is_faster(order: str) -> None:
+    engine = replica(FOLLOWER)
+    messages = [Decided(LEADER, 1003, 1), Accept(LEADER, 0, 1003, b"\x01\x02", 2)]
+    for message in messages if order == "decided first" else reversed(messages):
+        engine.on_message(LEADER, message)
+    assert engine.adu == 1
+
+
+def test_an_accept_of_another_round_says_nothing_of_what_is_decided() -> None:
+    # 1. The old leader proposes one value and dies. 2. Another one is decided under the new leader, whose Accept is
+    # lost on the way here. 3. Its word that the slot is decided may not make the old value the decided one.
+    engine = replica(FOLLOWER)
+    engine.on_message(LEADER, Accept(LEADER, 0, 1003, b"\x01"))
+    engine.on_message(THIRD, Decided(THIRD, 2002, 0))
+    assert engine.adu == -1
+    engine.on_message(THIRD, Accept(THIRD, 0, 2002, b"\x02"))
+    assert [run.body for run in engine.take_output().decided] == [b"\x02"]
+
+
+def test_a_leader_says_once_at_the_next_tick_what_no_accept_has_said() -> None:
+    engine = replica(LEADER, "lab")
+    engine.on_tick(0)
+    drain(engine)
+    rnd = engine.proposer.crnd
+    engine.on_message(FOLLOWER, Promise(LEADER, FOLLOWER, rnd, ()))
+    engine.on_propose(Batch(b"\x01", 1))
+    drain(engine)
+    engine.on_message(FOLLOWER, Learn(FOLLOWER, 0, rnd, None))
+    assert [m for m in drain(engine) if isinstance(m, Decided)] == []
+    engine.on_tick(20)
+    assert [m for m in drain(engine) if isinstance(m, Decided)] == [Decided(LEADER, rnd, 0)]
+    engine.on_tick(40)
+    assert [m for m in drain(engine) if isinstance(m, Decided)] == []
