@@ -134,6 +134,19 @@ BANK_BALANCE_MAX: Final = 2**62
 BANK_ACCOUNT_MAX: Final = 2**53 - 1
 """Largest account number: exact in JSON readers that know only doubles."""
 
+KV_KEY_BYTES_MAX: Final = 512
+"""A key, as UTF-8. Keys are looked at often, and stand in every page, log line and explanation."""
+
+KV_VALUE_BYTES_MAX: Final = 64 * 1024
+"""A value. Larger things belong into files, with their names in the store."""
+
+KV_PAGE_KEYS_MAX: Final = 1000
+"""Keys in one page of a list; the rest is asked for with further requests."""
+
+KV_PAGE_BYTES_MAX: Final = 128 * 1024
+"""Keys and values in one page (a single pair is let through whatever its size): what it looks like as JSON, up to six
+times as long, still fits a line of a history."""
+
 CHAT_ROOM_CHARACTERS_MAX: Final = 64
 """The name of a room."""
 
@@ -245,6 +258,9 @@ assert HANDSHAKE_BYTES_MAX < CLIENT_FRAME_BYTES_MAX < CLIENT_BUFFER_BYTES_MAX
 assert FRAME_BYTES_MAX < PEER_BUFFER_BYTES_MAX
 assert REDIAL_MIN_S < REDIAL_MAX_S
 assert BANK_AMOUNT_MAX < BANK_BALANCE_MAX
+assert 2 * KV_VALUE_BYTES_MAX + KV_KEY_BYTES_MAX < COMMAND_BYTES_MAX
+assert KV_KEY_BYTES_MAX + KV_VALUE_BYTES_MAX <= KV_PAGE_BYTES_MAX
+assert 6 * KV_PAGE_BYTES_MAX < CLIENT_FRAME_BYTES_MAX
 assert 4 * CHAT_BODY_CHARACTERS_MAX < CHAT_PAGE_BYTES < CHAT_ROOM_BYTES_MAX
 assert max(CHAT_ROOM_CHARACTERS_MAX, AUCTION_NAME_CHARACTERS_MAX) <= FEED_TOPIC_CHARACTERS_MAX
 assert FEED_EVENTS_PER_FRAME_MAX * 4 * (CHAT_BODY_CHARACTERS_MAX + 100) < CLIENT_FRAME_BYTES_MAX

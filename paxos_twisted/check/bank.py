@@ -125,6 +125,14 @@ class BankModel:
         width = len(self.keys(op, result))
         return (state for state in product(balances, repeat=width) if self.step(state, op, result) is not None)
 
+    def misfit(self, op: BankOp, result: BankResult) -> str | None:
+        """Why no bank answers like that."""
+        if result.account != op.account:
+            return f"was answered for account {result.account}: that is the answer to another request"
+        if not any(True for _ in self.befores(op, result)):
+            return f"was answered {self.say_result(result)}: no bank can answer that"
+        return None
+
     def _step_from_any(self, state: State, op: BankOp, result: BankResult | None) -> State | None:
         if result is not None:
             for before in self.befores(op, result):

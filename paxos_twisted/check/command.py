@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -12,10 +12,17 @@ from paxos_twisted.check.bank import BankModel
 from paxos_twisted.check.exactly_once import check_answers
 from paxos_twisted.check.explain import explain
 from paxos_twisted.check.history import History, HistoryError, read_history
+from paxos_twisted.check.kv import KvModel
 from paxos_twisted.check.linearizability import BUDGET_STEPS, check_linearizable
+from paxos_twisted.check.model import ApplicationModel, Op, Result
 from paxos_twisted.check.verdict import Outcome, Verdict
 
-MODELS: dict[str, Callable[[bool], BankModel]] = {"bank": lambda fresh: BankModel(fresh=fresh)}
+AnyModel = ApplicationModel[Any, Any]
+
+MODELS: dict[str, Callable[[bool], AnyModel]] = {
+    "bank": lambda fresh: BankModel(fresh=fresh),
+    "kv": lambda fresh: KvModel(fresh=fresh),
+}
 """The applications whose histories can be checked; the argument says whether the cluster was new."""
 
 EXIT_CODES = {Outcome.OK: 0, Outcome.VIOLATION: 3, Outcome.UNKNOWN: 4}
@@ -26,9 +33,9 @@ BankHistory = History[BankOp, BankResult]
 class CheckedHistory(NamedTuple):
     """A verdict and what it is about."""
 
-    verdict: Verdict[BankOp, BankResult]
-    history: BankHistory
-    model: BankModel
+    verdict: Verdict[Any, Any]
+    history: History[Any, Any]
+    model: AnyModel
 
     def lines(self) -> list[str]:
         """The explanation in words; empty when there is nothing to explain."""
@@ -37,7 +44,7 @@ class CheckedHistory(NamedTuple):
 
 def check_history(
     paths: Sequence[Path | str], model_name: str = "bank", budget: int = BUDGET_STEPS, *, fresh: bool = True
-) -> Verdict[BankOp, BankResult]:
+) -> Verdict[Any, Any]:
     """Judge the history that these files hold together.
 
     Raises:
@@ -58,9 +65,11 @@ def check_files(
     return CheckedHistory(check_recorded(model, history, budget), history, model)
 
 
-def check_recorded(model: BankModel, history: BankHistory, budget: int = BUDGET_STEPS) -> Verdict[BankOp, BankResult]:
+def check_recorded(
+    model: ApplicationModel[Op, Result], history: History[Op, Result], budget: int = BUDGET_STEPS
+) -> Verdict[Op, Result]:
     """Judge a history in memory: linearizability, and whether each answer fits its request."""
-    findings = tuple(check_answers(history.operations))
+    findings = tuple(check_answers(history.operations, model))
     verdict = check_linearizable(model, history, budget)
     if findings:
         verdict = verdict._replace(findings=findings)
@@ -71,7 +80,14 @@ def check_recorded(model: BankModel, history: BankHistory, budget: int = BUDGET_
 
 @click.command("check-history")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", "model_name", type=click.Choice(sorted(MODELS)), default="bank", show_default=True)
+@click.option(
+    "--model",
+    "model_name",
+    type=click.Choice(sorted(MODELS)),
+    default="bank",
+    show_default=True,
+    help="The application that the cluster ran.",
+)
 @click.option(
     "--budget",
     type=click.IntRange(1),
@@ -84,7 +100,7 @@ def check_recorded(model: BankModel, history: BankHistory, budget: int = BUDGET_
     type=click.Choice(["empty", "any"]),
     default="empty",
     show_default=True,
-    help="What accounts held when the history began: nothing, or anything (the cluster was in use before).",
+    help="What the application held when the history began: nothing, or anything (the cluster was in use before).",
 )
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_context
@@ -93,8 +109,8 @@ def check_history_command(
 ) -> None:
     """Check that what clients saw is linearizable.
 
-    FILES are histories in JSON lines (bankclient --history), all written on one host: their times must be those of one
-    clock.
+    FILES are histories in JSON lines (<application>client --history), all written on one host: their times must be those
+    of one clock.
 
     \b
     Exit codes: 0 ok, 3 violation, 4 unknown (the budget ended), 2 usage or malformed file.

@@ -5,10 +5,12 @@ history that passes them all may still be wrong.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from paxos_twisted.apps.bank import DEPOSIT, WITHDRAW, BankOp, BankResult
 from paxos_twisted.check.bank import BankModel
 from paxos_twisted.check.history import Operation
+from paxos_twisted.check.model import ApplicationModel
 
 FINDINGS_MAX = 20
 """Nobody reads more; a last sentence says how many there were."""
@@ -19,7 +21,7 @@ SUMS_MAX = 100_000
 BankOperation = Operation[BankOp, BankResult]
 
 
-def check_completions(operations: Iterable[BankOperation]) -> list[str]:
+def check_completions(operations: Iterable[Operation[Any, Any]]) -> list[str]:
     """Each (client, seq) occurs once and has at most one end, and an answer comes with a result and never early.
 
     The recorder and the reader refuse such histories anyway; this is for operations that come from elsewhere.
@@ -39,24 +41,16 @@ def check_completions(operations: Iterable[BankOperation]) -> list[str]:
     return _bounded(findings)
 
 
-def check_answers(operations: Iterable[BankOperation]) -> list[str]:
-    """Each answer is one that a bank can give to that request, whatever the accounts held."""
-    model = BankModel()
+def check_answers(
+    operations: Iterable[Operation[Any, Any]], model: ApplicationModel[Any, Any] | None = None
+) -> list[str]:
+    """Each answer is one that the application (the bank by default) can give to that request in some state."""
+    model = model or BankModel()
     findings = []
     for operation in operations:
         op, result = operation.op, operation.result
-        if result is None:
-            continue
-        if result.account != op.account:
-            findings.append(
-                f"{_request(operation)}, {model.say_op(op)}, was answered for account {result.account}: "
-                "that is the answer to another request"
-            )
-        elif not any(True for _ in model.befores(op, result)):
-            findings.append(
-                f"{_request(operation)}, {model.say_op(op)}, was answered {model.say_result(result)}: "
-                "no bank can answer that"
-            )
+        if result is not None and (wrong := model.misfit(op, result)) is not None:
+            findings.append(f"{_request(operation)}, {model.say_op(op)}, {wrong}")
     return _bounded(findings)
 
 
@@ -115,7 +109,7 @@ def _most(amounts: Iterable[int]) -> int:
     return sum(amount for amount in amounts if amount > 0)
 
 
-def _request(operation: BankOperation) -> str:
+def _request(operation: Operation[Any, Any]) -> str:
     where = f" (line {operation.call_line})" if operation.call_line else ""
     return f"request {operation.seq} of client {operation.client}{where}"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic
 
 from paxos_twisted.check.history import History, Operation
-from paxos_twisted.check.model import Model, Op, Result
+from paxos_twisted.check.model import Model, Op, Prepared, Result
 from paxos_twisted.check.search import COMPLETE, Budget, BudgetExhausted, Dead, Level, Search, Task
 from paxos_twisted.check.verdict import Outcome, Reached, Verdict, Violation
 
@@ -45,6 +45,8 @@ class _Check(Generic[Op, Result]):
     def __init__(self, model: Model[Op, Result], history: History[Op, Result], budget: int) -> None:
         self.model = model
         self.operations = history.operations
+        if isinstance(model, Prepared):
+            model.prepare(history.operations)
         self.events = history.events()
         self.budget = budget
         self.spent = 0

@@ -1,7 +1,7 @@
 """What the checker must know of an application: which part of the state an operation touches, what it does there."""
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 Op = TypeVar("Op")
 Result = TypeVar("Result")
@@ -53,6 +53,15 @@ class Model(Protocol[Op, Result]):
         ...
 
 
+@runtime_checkable
+class Prepared(Protocol):
+    """A model that must see the whole history before it can say which keys an operation touches."""
+
+    def prepare(self, operations: Sequence[Any]) -> None:
+        """Look at all operations (`paxos_twisted.check.history.Operation`). Called before a search, each time."""
+        ...
+
+
 class Language(Protocol[Op, Result]):
     """How an application's operations and results look in a history file, and in a sentence."""
 
@@ -90,4 +99,12 @@ class Language(Protocol[Op, Result]):
 
     def say_value(self, key: Hashable, value: Hashable) -> str:
         """What a key holds, e.g. "account 17 holds 250"."""
+        ...
+
+
+class ApplicationModel(Model[Op, Result], Language[Op, Result], Protocol[Op, Result]):
+    """All that `paxos_twisted.check.command` needs of an application."""
+
+    def misfit(self, op: Op, result: Result) -> str | None:
+        """Why `result` is no answer to `op` in any state, as the end of a sentence; None when there is such a state."""
         ...
