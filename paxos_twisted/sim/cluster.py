@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from paxos_twisted.check.history import History
+from paxos_twisted.core.command import Command
 from paxos_twisted.core.table import Table
 from paxos_twisted.net.faults import FaultLayer, Rule
 from paxos_twisted.sim.clients import SimClient
@@ -66,8 +69,10 @@ class Cluster:
         self.addresses = {node: f"127.0.0.1:{7100 + node}" for node in self.ids}
         self.trace = trace
         self.scheduler = Scheduler()
-        self.model = Model(self.workload.specification())
+        self.model = Model(self.workload.specification(), self.workload.application().is_reread)
         self.invariants = self.subject.invariants(self.ids, self.model)
+        if self.workload.application().stamps:
+            self.invariants.unstamped = self._unstamped
         self.network = SimNetwork(self.scheduler, self.stream("network"), latency_ms)
         self.nodes: dict[NodeId, SimNode] = {}
         for node in self.ids:
@@ -104,6 +109,12 @@ class Cluster:
     def stream_of(seed: int | str, name: str) -> random.Random:
         """The same, before there is a cluster. (Seeding with a string does not depend on `hash()`.)"""
         return random.Random(f"{seed}/{name}")
+
+    def _unstamped(self, raw: bytes) -> bytes:
+        """A command as its client sent it: with 0 where the proposer has put its time."""
+        application = self.workload.application()
+        command = msgspec.msgpack.decode(raw, type=Command[application.op_type])  # type: ignore[name-defined]
+        return msgspec.msgpack.encode(msgspec.structs.replace(command, op=application.stamp(command.op, 0)))
 
     def start(self) -> None:
         """All nodes start within a few milliseconds."""
@@ -495,7 +506,7 @@ class Cluster:
                 if mine.shards != other.shards:
                     raise Violation(f"EQ: two replicas differ in the table {mine.name} after slot {state.applied}")
         self.model.specification.check(first.application)
-        check_order(self.history, self.model.first)
+        check_order(self.history, self.model)
 
 
 def _tables(state: WatchedState) -> list[Table[Any, Any]]:

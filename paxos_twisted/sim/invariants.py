@@ -13,7 +13,7 @@ promises beyond that is checked by its own class, see `paxos_twisted.sim.subject
 | DUR | an answered request is not in the state in the end |
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -51,6 +51,8 @@ class Invariants:
         self.model = model
         self.requests: set[bytes] = {NOOP}
         """Every command that a client has sent, as bytes."""
+        self.unstamped: Callable[[bytes], bytes] | None = None
+        """Takes the time of its proposer out of a command, where the application has such times."""
         self._muted: dict[NodeId, list[Record]] = {}
 
     # ---- what the subject's class adds
@@ -100,14 +102,16 @@ class Invariants:
 
     def check_sent(self, raw: bytes, where: str) -> None:
         """VAL: somebody has asked for this."""
-        if raw not in self.requests:
+        if raw in self.requests:
+            return
+        if self.unstamped is None or self.unstamped(raw) not in self.requests:
             raise Violation(f"VAL: {where}: no client has sent {raw!r}")
 
     def on_reply(self, node: NodeId, reply: Reply) -> None:
         """SES: an answer tells the result of that very request, which is applied at this node."""
         if type(reply) is not Answer:
             return
-        first = self.model.first.get((reply.client, reply.seq))
+        first = self.model.effect(reply.client, reply.seq, reply.result)
         if first is None:
             raise Violation(f"SES: node {node} answers request {reply.client}/{reply.seq}, which is not applied")
         slot, result = first
@@ -156,7 +160,7 @@ class Invariants:
     def check_answers(self, answers: Sequence[tuple[int, int, Any]]) -> None:
         """DUR: what a client was told as done is in the state of all, with that result."""
         for client, seq, result in answers:
-            first = self.model.first.get((client, seq))
+            first = self.model.effect(client, seq, result)
             if first is None or first[1] != result:
                 raise Violation(f"DUR: request {client}/{seq} was answered {result!r} and is now {first!r}")
 

@@ -5,6 +5,7 @@ The commands are executed once, in one order, by whoever executes a command firs
 a rule there shows as a difference.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from paxos_twisted.apps.application import Application
@@ -34,18 +35,26 @@ class Specification(Protocol):
 
 
 class Model:
-    """The commands in the order in which they were executed first, and what each was told."""
+    """The commands in the order in which they were executed first, and what each was told.
 
-    def __init__(self, specification: Specification) -> None:
+    Args:
+        specification: the application.
+        is_reread: see `Application.is_reread`.
+    """
+
+    def __init__(self, specification: Specification, is_reread: Callable[[Any], bool] | None = None) -> None:
         self.specification = specification
         self.first: dict[tuple[int, int], tuple[Slot, Any]] = {}
         """(client, seq) -> where it changed the state, and what it was told."""
+        self.rereads: dict[tuple[int, int], list[tuple[Slot, Any]]] = {}
+        """(client, seq) of reads that were executed again -> where, and with which results."""
         self.results: list[Any] = []
         """What the command of each place was told; None for a no-op."""
         self.refused_reasons: dict[tuple[int, int], str] = {}
         """Requests that the session table refused, at least once, and why."""
+        self._is_reread = is_reread
 
-    def check(self, slot: Slot, command: Command[Any] | None, result: Any) -> None:
+    def check(self, slot: Slot, command: Command[Any] | bool | None, result: Any) -> None:
         """Compare a replica's `result` for `slot` with the model; the first replica there moves the model on.
 
         Raises:
@@ -58,23 +67,34 @@ class Model:
             return
         assert slot == len(results)
         results.append(result)
-        if command is None:
+        if not isinstance(command, Command):
             if result is not None:
                 raise ModelError(f"a no-op in slot {slot} had the result {result!r}")
             return
         key = (command.client, command.seq)
         if is_refusal(result):
             self.refused_reasons[key] = result.reason
+            return
         known = self.first.get(key)
-        if known is not None:
-            if result != known[1] and not is_refusal(result):
+        is_again = known is not None and self._is_reread is not None and self._is_reread(command.op)
+        if known is not None and not is_again:
+            if result != known[1]:
                 raise ModelError(
                     f"XO: request {key} was answered {known[1]!r} in slot {known[0]} and {result!r} in slot {slot}"
                 )
             return
-        if is_refusal(result):
-            return
         expected = self.specification.execute(command.op, command.client)
         if result != expected:
             raise ModelError(f"XO/BAL: slot {slot} ({command!r}) gave {result!r}, and the log demands {expected!r}")
-        self.first[key] = (slot, result)
+        if is_again:
+            self.rereads.setdefault(key, []).append((slot, result))
+        else:
+            self.first[key] = (slot, result)
+
+    def effect(self, client: int, seq: int, result: Any) -> tuple[Slot, Any] | None:
+        """Where a request had its effect, and its result: of a read that was executed several times, the first time
+        that gave `result`."""
+        first = self.first.get((client, seq))
+        if first is None or first[1] == result:
+            return first
+        return next((again for again in self.rereads.get((client, seq), ()) if again[1] == result), first)

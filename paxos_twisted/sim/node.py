@@ -14,6 +14,7 @@ from paxos_twisted.core.records import PeerSeen
 from paxos_twisted.core.registry import ENGINES
 from paxos_twisted.core.replicated import Picture, ReplicatedState
 from paxos_twisted.node.driver import TICK_MS, Driver
+from paxos_twisted.node.proposer_time import Proposal, ProposerTime
 from paxos_twisted.sim.disk import SimDisk
 from paxos_twisted.sim.invariants import Invariants
 from paxos_twisted.storage.errors import StoreError
@@ -54,6 +55,27 @@ class WatchedState(ReplicatedState):
         self._invariants.on_installed(self._node, slot, digest, self.is_serving)
 
 
+WALL_MS = 1_700_000_000_000
+"""What the clock on the wall shows when a run begins."""
+
+
+class WatchedTime(ProposerTime):
+    """The shipped one; what the node proposes by itself counts as asked for."""
+
+    def __init__(
+        self, application: Application, wall_ms: Callable[[], int], rng: random.Random, invariants: Invariants
+    ) -> None:
+        super().__init__(application, wall_ms, rng)
+        self._invariants = invariants
+
+    def due(self, now_ms: int, applied: Slot) -> list[Proposal]:
+        """As in the base class."""
+        proposals = super().due(now_ms, applied)
+        for raw, _ in proposals:
+            self._invariants.on_request(raw)
+        return proposals
+
+
 class SimNode:
     """A machine. `driver` is the process, or None while there is none."""
 
@@ -73,6 +95,8 @@ class SimNode:
         """Why the process ended itself; "" when it did not."""
         self.rate = 1.0
         """Milliseconds of this machine's clock in one of ours."""
+        self.wall_skew_ms = 0
+        """How far this machine's clock on the wall is off."""
         self.findings: list[str] = []
         """What start-ups have found on the disk."""
         self.rejections = 0
@@ -133,6 +157,11 @@ class SimNode:
             applied,
         )
         self.state.is_serving = True
+        application = self.state.application
+        time = None
+        if application.stamps or application.has_deadlines:
+            rng = cluster.stream(f"time {self.node} {self.incarnation}")
+            time = WatchedTime(application, self._wall_ms, rng, cluster.invariants)
         peers = {record.node: record for record in recovered.records if isinstance(record, PeerSeen)}
         self.driver = Driver(
             node=self.node,
@@ -147,6 +176,7 @@ class SimNode:
             snapshot=recovered.snapshot,
             last_record=recovered.last_seq,
             peers=peers,
+            time=time,
         )
         self._decode_message = msgspec.msgpack.Decoder(self.driver.message_type).decode
         self._plan_tick(self.incarnation, int(self._rng.random() * TICK_MS))
@@ -207,6 +237,9 @@ class SimNode:
 
     def _local_ms(self) -> float:
         return self._clock_ms + (self._scheduler.now_ms - self._clock_set_ms) * self.rate
+
+    def _wall_ms(self) -> int:
+        return WALL_MS + self._scheduler.now_ms + self.wall_skew_ms
 
     def _plan_tick(self, incarnation: int, delay_ms: int) -> None:
         self._scheduler.after(delay_ms, lambda: self._tick(incarnation))

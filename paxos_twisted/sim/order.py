@@ -6,23 +6,23 @@ costs a few microseconds a request; the general search of `paxos_twisted.check` 
 and then.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from paxos_twisted.check.history import History
 from paxos_twisted.check.linearizability import check_linearizable
-from paxos_twisted.check.model import Model
+from paxos_twisted.check.model import Model as CheckModel
 from paxos_twisted.check.verdict import Outcome
 from paxos_twisted.sim.invariants import Violation
+from paxos_twisted.sim.model import Model
 from paxos_twisted.types import NO_SLOT, Slot
 
 
-def check_order(history: History[Any, Any], effects: Mapping[tuple[int, int], tuple[Slot, Any]]) -> None:
+def check_order(history: History[Any, Any], model: Model) -> None:
     """LIN: the order of the log respects real time, and what "certainly failed" has no effect.
 
     Args:
         history: what the clients saw.
-        effects: (client, seq) -> (slot in which it changed the state, its result).
+        model: which request took effect where, with which result.
 
     Raises:
         Violation: it does not.
@@ -30,21 +30,22 @@ def check_order(history: History[Any, Any], effects: Mapping[tuple[int, int], tu
     answered: Slot = NO_SLOT  # the highest slot of a request whose answer has been given
     for event in history.events():
         operation = history.operations[event if event >= 0 else ~event]
-        effect = effects.get((operation.client, operation.seq))
         request = f"request {operation.client}/{operation.seq} ({operation.op!r})"
         if event >= 0:
+            effect = model.first.get((operation.client, operation.seq))
             if effect is not None and effect[0] <= answered:
                 raise Violation(
                     f"LIN: {request} took effect in slot {effect[0]}, below slot {answered}, which had been answered"
                 )
-        elif effect is None:
+            continue
+        effect = model.effect(operation.client, operation.seq, operation.result)
+        if effect is None:
             raise Violation(f"LIN: {request} was answered and has no effect")
-        else:
-            if effect[1] != operation.result:
-                raise Violation(f"LIN: {request} was answered {operation.result!r}; its slot gave {effect[1]!r}")
-            answered = max(answered, effect[0])
+        if effect[1] != operation.result:
+            raise Violation(f"LIN: {request} was answered {operation.result!r}; its slot gave {effect[1]!r}")
+        answered = max(answered, effect[0])
     for operation in history.operations:
-        if operation.outcome == "fail" and (operation.client, operation.seq) in effects:
+        if operation.outcome == "fail" and (operation.client, operation.seq) in model.first:
             raise Violation(f"LIN: request {operation.client}/{operation.seq} was refused and yet took effect")
 
 
@@ -52,7 +53,7 @@ SEARCH_STEPS = 100_000
 """A history that needs more is left to the witness: usually a few hundred steps are enough."""
 
 
-def search_order(history: History[Any, Any], model: Model[Any, Any], steps: int = SEARCH_STEPS) -> None:
+def search_order(history: History[Any, Any], model: CheckModel[Any, Any], steps: int = SEARCH_STEPS) -> None:
     """LIN without a witness: some order explains all answers.
 
     Raises:

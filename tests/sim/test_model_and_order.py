@@ -1,7 +1,5 @@
 """The second opinion on the bank agrees with the bank; the log as a witness of linearizability."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,9 +64,12 @@ def history(*events: tuple[str, int]) -> History[BankOp, BankResult]:
     return made
 
 
-def effects(*clients: int) -> dict[tuple[int, int], tuple[int, Any]]:
+def effects(*clients: int) -> Model:
     """The log: one deposit of each of these clients, in this order."""
-    return {(client, 1): (slot, BankResult(1, 10 * (slot + 1))) for slot, client in enumerate(clients)}
+    model = Model(BankSpecification())
+    for slot, client in enumerate(clients):
+        model.check(slot, Command(ClientId(client), -1, 1, 1, BankOp(DEPOSIT, 1, 10)), BankResult(1, 10 * (slot + 1)))
+    return model
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def effects(*clients: int) -> dict[tuple[int, int], tuple[int, Any]]:
         pytest.param(history(("call", 1), ("fail", 1)), effects(), id="refused and without effect"),
     ],
 )
-def test_the_log_explains_the_history(seen: History[BankOp, BankResult], log: dict[tuple[int, int], Any]) -> None:
+def test_the_log_explains_the_history(seen: History[BankOp, BankResult], log: Model) -> None:
     check_order(seen, log)
     search_order(seen, BankModel())
 
@@ -104,9 +105,7 @@ def test_the_log_explains_the_history(seen: History[BankOp, BankResult], log: di
         pytest.param(history(("call", 1), ("ok 30", 1)), effects(1), "its slot gave", id="another result"),
     ],
 )
-def test_the_log_contradicts_the_history(
-    seen: History[BankOp, BankResult], log: dict[tuple[int, int], Any], text: str
-) -> None:
+def test_the_log_contradicts_the_history(seen: History[BankOp, BankResult], log: Model, text: str) -> None:
     with pytest.raises(Violation, match=text):
         check_order(seen, log)
 
