@@ -1,9 +1,19 @@
 """The contract between the replicated state and the application that it runs."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from paxos_twisted.core.table import Table
+
+
+class Footprint(NamedTuple):
+    """What an operation touches: two operations whose order matters must meet in a key that one of them writes."""
+
+    keys: tuple[int | str, ...] = ()
+    writes: bool = True
+    """False: all keys are only read."""
+    everything: bool = False
+    """Every key of the application, named or not."""
 
 
 class Application(Protocol):
@@ -42,6 +52,12 @@ class Application(Protocol):
     def outcome(self, result: Any) -> str:
         """ "ok" when the operation did what was asked, "rejected" when the result is a refusal of the application."""
         ...
+
+    # Interference. Leaderless engines order two commands only if their order matters.
+
+    def footprint(self, op: Any) -> Footprint:
+        """What `op` may read or write, rather too much than too little. It must not depend on the state."""
+        return Footprint(everything=True)
 
     # Reads. The session table keeps each result until the client has acknowledged it: too much for long ones.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from paxos_twisted.apps.application import Application
+from paxos_twisted.apps.application import Application, Footprint
 from paxos_twisted.core.table import Table
 from paxos_twisted.limits import BANK_ACCOUNT_MAX, BANK_AMOUNT_MAX, BANK_BALANCE_MAX
 
@@ -62,6 +62,13 @@ class Bank(Application):
     def outcome(self, result: BankResult) -> str:
         """A result with an error is a refusal by the bank."""
         return "ok" if result.error is None else "rejected"
+
+    def footprint(self, op: BankOp) -> Footprint:
+        """The accounts of the transaction. Asking for a balance creates the account, but that changes no answer; it
+        changes the state only from "absent" to 0, the same in any order."""
+        if op.kind == TRANSFER:
+            return Footprint((op.account, op.to))
+        return Footprint((op.account,), writes=op.kind in (DEPOSIT, WITHDRAW))
 
     def apply(self, op: BankOp, client: int) -> BankResult:
         """Execute one transaction. Errors change nothing, except that the account exists afterwards."""

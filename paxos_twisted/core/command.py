@@ -30,6 +30,10 @@ class Command(msgspec.Struct, Generic[Op], array_like=True, tag=1, frozen=True, 
 NOOP = b"\xc0"
 """The command that does nothing (msgpack nil). Only proposers make it; a client that sends it is refused."""
 
+BARRIER = b"\xc3"
+"""The command that ends a generation of sessions (msgpack true), where no single order of all commands gives one to
+count by. Only replicas make it; a client that sends it is refused."""
+
 Run = bytes
 """Encoded commands of consecutive slots, one behind the other."""
 
