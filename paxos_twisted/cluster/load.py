@@ -4,7 +4,7 @@ They use the client library as `bankclient --bench` does. Unlike the bench they 
 can be brought to rest and set going again, and hand over what was recorded since the last rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from paxos_twisted_client.session import OK, REFUSED, Request
 from paxos_twisted_client.statistics import GapMeter
 from twisted.internet.defer import Deferred, DeferredList
 
+from paxos_twisted.anatomy.facts import Step, Wait
 from paxos_twisted.apps.bank import BALANCE, TRANSFER, BankOp, BankResult
 from paxos_twisted.check.history import History
 
@@ -69,6 +70,8 @@ class Load:
         self.refused = 0
         self.unknown = 0
         self.is_resting = True
+        self.on_answer: Callable[[int, int, int], object] | None = None
+        """Called with each answer: the client's number, when it asked, and now."""
         self.history: BankHistory | None = History() if records else None
         """What happened since the last `take`."""
         patience = Patience(request_s=request_s)
@@ -141,6 +144,10 @@ class Load:
         """The longest time, since `forget_gaps`, in which a client waited for an answer."""
         return max(client.gap.longest_ns for client in self.clients) / 1e6
 
+    def longest_waits(self) -> list[Wait]:
+        """The longest wait of each client since `forget_gaps`, with what it did meanwhile."""
+        return [client.longest_wait() for client in self.clients]
+
     def answers(self) -> list[int]:
         """Number of answers of each client."""
         return [client.answers for client in self.clients]
@@ -194,6 +201,12 @@ class _Client:
         for _ in range(self._open):
             self.gap.invoked(self.pool.now_ns())
 
+    def longest_wait(self) -> Wait:
+        gap = self.gap
+        start_ns, end_ns = gap.longest_end_ns - gap.longest_ns, gap.longest_end_ns
+        steps = tuple(Step(*step) for step in self.pool.steps_since(start_ns) if step.time_ns <= end_ns)
+        return Wait(str(self._process + 1), start_ns, end_ns, gap.longest_sent_ns or start_ns, steps)
+
     async def ask_until_answered(self, account: int) -> int:
         for _ in range(AUDIT_ATTEMPTS):
             done: Deferred[Request] = Deferred()
@@ -232,6 +245,8 @@ class _Client:
         if request.outcome == OK:
             self.answers += 1
             load.answered += 1
+            if load.on_answer is not None:
+                load.on_answer(self._process, request.started_ns, request.finished_ns)
             self.gap.answered(request.finished_ns, request.sent_ns)
         else:
             self.gap.failed(request.finished_ns)

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, NamedTuple, TypeVar
@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from paxos_twisted.anatomy.facts import Fault, Wait
 from paxos_twisted.cluster.load import Load
 from paxos_twisted.cluster.local import GONE, STOP_S, LocalCluster
 from paxos_twisted.ctl.node_api import NodeStatus, who_leads
@@ -44,6 +45,10 @@ class Round(NamedTuple):
     """The same, while nodes came back; 0 when clients were not served before that anyway."""
     leader_changed: bool
     seconds: float
+    fault: Fault | None = None
+    """When it struck, by the clock of the load, and whom. None: nothing that was over in a moment."""
+    waits: Sequence[Wait] = ()
+    """The longest wait of each client because of the fault, if clients were served before the repair."""
 
 
 class Nemesis:
@@ -54,6 +59,7 @@ class Nemesis:
         self._cluster = cluster
         self._load = load
         self._rng = rng
+        self._fault: Fault | None = None
         self._faults: dict[str, Callable[[NodeId, list[NodeId]], Awaitable[bool]]] = {
             "kill leader": self._kill_leader,
             "kill follower": self._kill_follower,
@@ -83,10 +89,13 @@ class Nemesis:
         started = time.monotonic()
         at = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
         self._load.forget_gaps()
+        self._fault = None
         is_served = await self._faults[kind](leader, others)
         gap_ms = repair_gap_ms = 0.0
+        waits: Sequence[Wait] = ()
         if is_served:
             gap_ms = self._load.longest_gap_ms()
+            waits = self._load.longest_waits()
             self._load.forget_gaps()
         await self._repair()
         if is_served:
@@ -95,7 +104,7 @@ class Nemesis:
             gap_ms = self._load.longest_gap_ms()
         after, rnd_after = await self.leader()
         changed = (leader, rnd) != (after, rnd_after)
-        return Round(at, kind, gap_ms, repair_gap_ms, changed, time.monotonic() - started)
+        return Round(at, kind, gap_ms, repair_gap_ms, changed, time.monotonic() - started, self._fault, waits)
 
     async def leader(self) -> tuple[NodeId, int]:
         """Who leads, and its round. The running nodes must agree about it.
@@ -142,10 +151,10 @@ class Nemesis:
     # The faults. What they break is repaired afterwards. Each returns whether clients were seen to be served again.
 
     async def _kill_leader(self, leader: NodeId, others: list[NodeId]) -> bool:
-        return await self._while_served(lambda: self._cluster.kill(leader))
+        return await self._while_served(leader, self._cluster.kill)
 
     async def _kill_follower(self, leader: NodeId, others: list[NodeId]) -> bool:
-        return await self._while_served(lambda: self._cluster.kill(others[0]))
+        return await self._while_served(others[0], self._cluster.kill)
 
     async def _kill_majority(self, leader: NodeId, others: list[NodeId]) -> bool:
         """The leader, and whoever may be about to take over."""
@@ -159,10 +168,10 @@ class Nemesis:
         return False
 
     async def _freeze_leader(self, leader: NodeId, others: list[NodeId]) -> bool:
-        return await self._while_served(lambda: self._cluster.freeze(leader))
+        return await self._while_served(leader, self._cluster.freeze)
 
     async def _freeze_follower(self, leader: NodeId, others: list[NodeId]) -> bool:
-        return await self._while_served(lambda: self._cluster.freeze(others[0]))
+        return await self._while_served(others[0], self._cluster.freeze)
 
     async def _blink_leader(self, leader: NodeId, others: list[NodeId]) -> bool:
         """Frozen for less than anybody notices, or about as long."""
@@ -180,7 +189,7 @@ class Nemesis:
         process = self._cluster.process(node)
         assert process is not None
         before = self._load.answers()
-        process.send(signal.SIGTERM)
+        self._strike(node, lambda _: process.send(signal.SIGTERM))
 
         async def is_gone() -> bool:
             return self._cluster.state(node) == GONE
@@ -191,11 +200,16 @@ class Nemesis:
 
     # Inside
 
-    async def _while_served(self, break_it: Callable[[], object]) -> bool:
+    async def _while_served(self, node: NodeId, break_it: Callable[[NodeId], object]) -> bool:
         before = self._load.answers()
-        break_it()
+        self._strike(node, break_it)
         await self._until_served(before)
         return True
+
+    def _strike(self, node: NodeId, break_it: Callable[[NodeId], object]) -> None:
+        begun_ns = self._load.now_ns()
+        break_it(node)
+        self._fault = Fault(begun_ns, self._load.now_ns(), frozenset({node}))
 
     async def _until_served(self, before: list[int]) -> None:
         async def is_served() -> bool:

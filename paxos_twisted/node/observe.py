@@ -51,7 +51,7 @@ class Events:
 
     def on_link(self, node: NodeId, state: LinkState) -> None:
         """The stream to a peer has changed. That it is lost may be the first sign of a crash."""
-        log.info("link to node {node}: {state}", node=node, state=state.value, event=f"link_{state.value}")
+        log.info("link to node {peer}: {state}", peer=node, state=state.value, event=f"link_{state.value}")
         self.happenings.note(f"link_{state.value}", peer=node)
         if node != self._leader:
             return
@@ -70,13 +70,13 @@ class Events:
                 metrics.suspicions[str(event.node)] += 1
                 self._silent_s[event.node] = event.silent_ms / 1000
                 note("suspected", peer=event.node, cause=event.cause)
-                log.warn("node {node} is suspected ({cause})", node=event.node, cause=event.cause, event="suspected")
+                log.warn("node {peer} is suspected ({cause})", peer=event.node, cause=event.cause, event="suspected")
             case Restored():
                 metrics.restorations[str(event.node)] += 1
                 note("restored", peer=event.node)
                 log.info(
-                    "node {node} is heard again; suspicion needs {delay_ms} ms from now on",
-                    node=event.node,
+                    "node {peer} is heard again; suspicion needs {delay_ms} ms from now on",
+                    peer=event.node,
                     delay_ms=event.delay_ms,
                     event="restored",
                 )
@@ -111,9 +111,9 @@ class Events:
                 metrics.state_hash_mismatches += 1
                 note("diverged", peer=event.node)
                 log.critical(
-                    "after slot {slot} node {node} has another state than this node: one of them is wrong",
+                    "after slot {slot} node {peer} has another state than this node: one of them is wrong",
                     slot=event.slot,
-                    node=event.node,
+                    peer=event.node,
                     event="diverged",
                 )
             case Healed():
