@@ -102,7 +102,7 @@ class PartialOrderInvariants(Invariants):
 
     def _on_command(self, node: NodeId, view: ReplicaView, command: Command[Any] | bool, result: Any) -> None:
         if isinstance(command, Command):
-            key = (command.client, command.seq)
+            key: tuple[int, int] = (command.client, command.seq)
             footprint = self._footprint(command.op)
         else:
             key = (BARRIER_CLIENT, view.barriers)

@@ -38,8 +38,6 @@ class ChatSpecification:
                 return Posted(len(room) - 1)
             case History():
                 room = self.rooms.get(op.room, [])
-                if not room:
-                    return Page(0, (), 0, 0)
                 first = op.start if op.start >= 0 else max(len(room) + op.start, 0)
                 return Page(first, tuple(room[first : first + op.limit]), 0, len(room))
             case Rooms():
