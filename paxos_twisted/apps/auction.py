@@ -294,7 +294,7 @@ class AuctionHouse(Application):
                 )
             place = place_of(name)
             kept = end = self.horizons.shard(place).get(place, 0)
-            at, edition = op.at, 1
+            at, edition = max(op.at, 1), 1  # 0 says "not over"
         auction = Auction(
             edition=edition,
             started=at,

@@ -123,7 +123,7 @@ class Room(msgspec.Struct, array_like=True, gc=False):
     end: int
     """Position of the next message; kept <= end."""
     bytes: int
-    """Size of the kept messages, as `_size` counts."""
+    """Size of the kept messages, as `size_of` counts."""
     at: int
 
 
@@ -216,7 +216,7 @@ class Chat(Application):
         self.messages.writable((name, position))[name, position] = message
         self.ids.writable((name, op.id))[name, op.id] = position
         room.end += 1
-        room.bytes += _size(message)
+        room.bytes += size_of(message)
         room.at = op.at
         while room.kept < position and (
             room.end - room.kept > CHAT_ROOM_MESSAGES_MAX or room.bytes > CHAT_ROOM_BYTES_MAX
@@ -229,17 +229,17 @@ class Chat(Application):
         key = name, room.kept
         message = self.messages.writable(key).pop(key)
         del self.ids.writable((name, message.id))[name, message.id]
-        room.bytes -= _size(message)
+        room.bytes -= size_of(message)
         room.kept += 1
 
     def _history(self, op: History) -> Page:
         room = self.rooms.shard(op.room).get(op.room)
         if room is None:
-            return Page(0, (), 0, 0)
+            return Page(max(op.start, 0), (), 0, 0)
         first, messages = self.read_feed(op.room, op.start, op.limit)
         size = count = 0
         for message in messages:
-            size += _size(message)
+            size += size_of(message)
             if count and size > CHAT_PAGE_BYTES:
                 break
             count += 1
@@ -255,6 +255,6 @@ class Chat(Application):
         return RoomList(tuple(lines), len(found) <= CHAT_ROOMS_LISTED_MAX)
 
 
-def _size(message: Message) -> int:
+def size_of(message: Message) -> int:
     """Bytes that a message counts for: its texts, and about what stands around them."""
     return len(message.author.encode()) + len(message.body.encode()) + 48

@@ -8,7 +8,9 @@ import click
 import msgspec
 
 from paxos_twisted.apps.bank import BankOp, BankResult
+from paxos_twisted.check.auction import AuctionModel
 from paxos_twisted.check.bank import BankModel
+from paxos_twisted.check.chat import ChatModel
 from paxos_twisted.check.exactly_once import check_answers
 from paxos_twisted.check.explain import explain
 from paxos_twisted.check.history import History, HistoryError, read_history
@@ -22,6 +24,8 @@ AnyModel = ApplicationModel[Any, Any]
 MODELS: dict[str, Callable[[bool], AnyModel]] = {
     "bank": lambda fresh: BankModel(fresh=fresh),
     "kv": lambda fresh: KvModel(fresh=fresh),
+    "chat": lambda fresh: ChatModel(fresh=fresh),
+    "auction": lambda fresh: AuctionModel(fresh=fresh),
 }
 """The applications whose histories can be checked; the argument says whether the cluster was new."""
 
