@@ -81,6 +81,31 @@ class StateDiverged(msgspec.Struct, frozen=True, tag=True):
     slot: Slot
 
 
+class ViewAsked(msgspec.Struct, frozen=True, tag=True):
+    """Primary-backup: this node asks for the view of `epoch`, with itself as primary and these backups."""
+
+    epoch: int
+    backups: tuple[NodeId, ...]
+
+
+class ViewChanged(msgspec.Struct, frozen=True, tag=True):
+    """Primary-backup: from now on `primary` orders the commands, and commits what it and all `backups` have."""
+
+    epoch: int
+    primary: NodeId
+    backups: tuple[NodeId, ...]
+    """In the order of succession."""
+
+
+class LineDiverged(msgspec.Struct, frozen=True, tag=True):
+    """Primary-backup, mode no-partitions: two primaries have committed different commands. This node has committed
+    slots from `slot` to `adu` that `node`, the primary of a later epoch, does not have: it takes no further part."""
+
+    node: NodeId
+    slot: Slot
+    adu: Slot
+
+
 Event = (
     LeaderChanged
     | Suspected
@@ -92,4 +117,7 @@ Event = (
     | SteppedDown
     | Healed
     | StateDiverged
+    | ViewAsked
+    | ViewChanged
+    | LineDiverged
 )

@@ -105,7 +105,95 @@ class Truncated(msgspec.Struct, array_like=True, tag=8, frozen=True, gc=False):
     slot: Slot
 
 
-LogRecord = Promised | Voted | Chosen | Reached | PeerSeen
+class Held(msgspec.Struct, array_like=True, tag=20, frozen=True, gc=False):
+    """Primary-backup: this node holds `values` from slot `slot` on, as the primary of `epoch` gave them."""
+
+    epoch: int
+    slot: Slot
+    count: int
+    values: bytes
+    adu: Slot
+    """As `Voted.adu`."""
+
+    @property
+    def header(self) -> Header:
+        """The slots, and the epoch in the place of a round."""
+        return Header(self.slot, self.count, self.epoch)
+
+
+class Entered(msgspec.Struct, array_like=True, tag=21, frozen=True, gc=False):
+    """Primary-backup: this node obeys the view of `epoch`. What it holds from slot `stop` on, from lower epochs, is
+    void: the new primary does not have it, so nobody was told that it is committed."""
+
+    epoch: int
+    members: tuple[NodeId, ...]
+    """The primary, and its backups in the order of succession."""
+    nonce: int
+    stop: Slot
+
+    @property
+    def header(self) -> Header:
+        """It can be lost without harm: the primary tells its view again, and what is void is refused by its epoch."""
+        return Header()
+
+
+class ViewLog(msgspec.Struct, array_like=True, tag=22, frozen=True, gc=False):
+    """Primary-backup: a record of the Multi-Paxos part that decides views."""
+
+    record: Promised | Voted | Chosen | Reached
+
+    @property
+    def header(self) -> Header:
+        """See `view_header`."""
+        return view_header(self.record.header)
+
+
+class ViewKept(msgspec.Struct, array_like=True, tag=23, frozen=True, gc=False):
+    """Primary-backup: what the first `slot` + 1 decisions about views have led to. It stands for the records of the
+    Multi-Paxos part that are truncated, and repeats the promise `rnd`."""
+
+    slot: Slot
+    epoch: int
+    members: tuple[NodeId, ...]
+    nonce: int
+    rnd: Round
+
+    @property
+    def header(self) -> Header:
+        """All the slots that it stands for: a node that lost it must not look as if it had never voted there."""
+        return view_header(Header(0, self.slot + 1, self.rnd) if self.slot >= 0 else Header(rnd=self.rnd))
+
+
+def view_header(header: Header) -> Header:
+    """The header of a record about views: its slots are those of another log, so they are told as negative numbers.
+
+    The storage, which compares slots to find out what a snapshot covers, takes such a record for one that speaks of no
+    slot: whoever truncates repeats what is needed of it.
+    """
+    if not header.count:
+        return header if header.rnd == NO_ROUND else Header(NO_SLOT - 1, 0, header.rnd)
+    return Header(NO_SLOT - header.slot - header.count, header.count, header.rnd)
+
+
+def is_about_views(header: Header) -> bool:
+    """Whether `view_header` has made this header."""
+    return header.slot < NO_SLOT
+
+
+def unview_header(header: Header) -> Header:
+    """The opposite of `view_header`."""
+    assert is_about_views(header)
+    if not header.count:
+        return Header(rnd=header.rnd)
+    return Header(NO_SLOT - header.slot - header.count, header.count, header.rnd)
+
+
+LogRecord = Promised | Voted | Chosen | Reached | PeerSeen | Held | Entered | ViewLog | ViewKept
 """These get a number each, and stay in order."""
 
 Record = LogRecord | SnapshotPiece | SnapshotTaken | Truncated
+
+
+def size_of_values(record: Record) -> int:
+    """Bytes of the commands in a record: nearly all that it is on disk and in queues."""
+    return len(getattr(record, "values", b""))

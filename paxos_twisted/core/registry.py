@@ -7,6 +7,7 @@ from paxos_twisted.apps.application import Application
 from paxos_twisted.core.engine import Engine
 from paxos_twisted.core.epaxos.replica import EPaxos
 from paxos_twisted.core.multipaxos.replica import MultiPaxos
+from paxos_twisted.core.primary_backup.replica import PrimaryBackup
 
 
 class EngineKind(NamedTuple):
@@ -30,7 +31,14 @@ def _multipaxos(*arguments: Any, application: Application | None = None, part: b
     return MultiPaxos(*arguments)
 
 
+def _primary_backup(*arguments: Any, application: Application | None = None, part: bytes = b"") -> Engine:
+    """It looks at no command, and has nothing of its own in a snapshot."""
+    del application, part
+    return PrimaryBackup(*arguments)
+
+
 ENGINES: Final = {
     "multipaxos": EngineKind(_multipaxos, MultiPaxos.message_type),
     "epaxos": EngineKind(EPaxos, EPaxos.message_type, is_ordered=False),
+    "primary-backup": EngineKind(_primary_backup, PrimaryBackup.message_type),
 }

@@ -14,7 +14,7 @@ import msgspec
 from paxos_twisted.core.command import Command, array_of
 from paxos_twisted.core.engine import Batch, DiskState, Engine, LinkState, Output, Returned
 from paxos_twisted.core.events import Event, StateDiverged
-from paxos_twisted.core.records import Chosen, PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated, Voted
+from paxos_twisted.core.records import PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated, size_of_values
 from paxos_twisted.core.replicated import Picture, ReplicatedState, SnapshotError, digest_of
 from paxos_twisted.core.sessions import Refusal
 from paxos_twisted.core.transfer import (
@@ -454,7 +454,7 @@ class Driver:
             return
         self.write_no += 1
         self.last_record += sum(not isinstance(record, SnapshotPiece | SnapshotTaken | Truncated) for record in records)
-        size = sum(len(record.values) for record in out.records if isinstance(record, Voted | Chosen))
+        size = sum(map(size_of_values, out.records))
         self._unwritten_bytes += size
         self._writes.append((self.write_no, out.write_no if out.records else 0, self.last_record, size))
         self.disk.submit(self.write_no, records)

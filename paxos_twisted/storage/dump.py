@@ -12,7 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from paxos_twisted.core.records import Chosen, LogRecord, PeerSeen, Promised, Reached, Voted
+from paxos_twisted.core.records import (
+    Chosen,
+    Entered,
+    Header,
+    Held,
+    LogRecord,
+    PeerSeen,
+    Promised,
+    Reached,
+    ViewKept,
+    ViewLog,
+    Voted,
+)
 from paxos_twisted.storage import database
 from paxos_twisted.storage.directory import DATABASE, PROOF, WAL, owner_of
 from paxos_twisted.storage.errors import RotError, StorageCorrupt, StoreError
@@ -113,6 +125,15 @@ def _describe(record: LogRecord) -> str:
             return f"decided up to {adu}"
         case PeerSeen(node=node, identity=identity, progress=progress):
             return f"node {node}, identity {identity}, had written record {progress}"
+        case Held(epoch=epoch, slot=slot, count=count, values=values, adu=adu):
+            slots = slots_of(Header(slot, count))
+            return f"epoch {epoch}, {slots}, {len(values)} bytes, committed up to {adu}"
+        case Entered(epoch=epoch, members=members):
+            return f"epoch {epoch}, primary {members[0]}, backups {', '.join(map(str, members[1:])) or 'none'}"
+        case ViewLog(record=inner):
+            return f"{type(inner).__name__.lower()} {_describe(inner)}"
+        case ViewKept(slot=slot, epoch=epoch):
+            return f"view changes up to {slot}: epoch {epoch}"
 
 
 if __name__ == "__main__":

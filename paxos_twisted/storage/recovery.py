@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from paxos_twisted.core.records import Header, LogRecord, SnapshotTaken
+from paxos_twisted.core.records import Header, LogRecord, SnapshotTaken, is_about_views
 from paxos_twisted.core.replicated import SnapshotError, digest_of
 from paxos_twisted.storage.errors import RotError, StorageCorrupt
 from paxos_twisted.storage.seal import Last, Seal
@@ -253,6 +253,10 @@ def _many(first: int, stop: int) -> str:
 
 
 def _meaning(header: Header, covered: Slot) -> str:
+    if is_about_views(header):
+        if header.count:
+            return "It held a vote about who is primary: the node is silent about that change until it is healed"
+        return "It held a promise about who is primary, which is kept all the same"
     if header.count:
         vote = f"a vote of round {header.rnd}" if header.rnd != NO_ROUND else "decided values"
         if header.slot + header.count - 1 <= covered:

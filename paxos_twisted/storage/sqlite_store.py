@@ -21,7 +21,7 @@ from threading import Thread
 from time import monotonic
 from typing import NamedTuple
 
-from paxos_twisted.core.records import Chosen, Record, SnapshotPiece, Voted
+from paxos_twisted.core.records import Record, SnapshotPiece, size_of_values
 from paxos_twisted.limits import COMMIT_BYTES_MAX, DISK_RESERVE_BYTES, PIECE_READS_MAX, WRITES_QUEUED_BYTES_MAX
 from paxos_twisted.storage import database
 from paxos_twisted.storage.directory import DATABASE, PROOF, WAL, Lock, free_bytes_at, is_full, size_of, sync_directory
@@ -149,11 +149,7 @@ class SqliteStore:
             return
         size = 64 * len(records)
         for record in records:
-            kind = type(record)
-            if kind is Voted or kind is Chosen:
-                size += len(record.values)  # type: ignore[union-attr]
-            elif kind is SnapshotPiece:
-                size += len(record.data)  # type: ignore[union-attr]
+            size += len(record.data) if type(record) is SnapshotPiece else size_of_values(record)
         if self._bytes_in + size - self._bytes_out > WRITES_QUEUED_BYTES_MAX:
             raise StoreOverflow(f"{self.queued_bytes} bytes wait for the disk already, and {size} more were submitted")
         self._bytes_in += size

@@ -5,24 +5,14 @@ Numbering, sealing and truncation are decided here; SQLite only sees the result.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from paxos_twisted.core.records import (
-    Chosen,
-    PeerSeen,
-    Promised,
-    Reached,
-    Record,
-    SnapshotPiece,
-    SnapshotTaken,
-    Truncated,
-    Voted,
-)
+from paxos_twisted.core.records import LogRecord, Record, SnapshotPiece, SnapshotTaken, Truncated
 from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.storage.seal import Last, Seal
 from paxos_twisted.types import Slot
 
-_LOG_RECORDS = frozenset((Promised, Voted, Chosen, Reached, PeerSeen))
+_LOG_RECORDS = frozenset(get_args(LogRecord))
 
 
 class Write(NamedTuple):
