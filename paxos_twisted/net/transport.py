@@ -33,9 +33,10 @@ class _SendsAtOnce(tcp.Connection):
             # A pull producer is asked for more by `doWrite`, which must therefore be reached.
             and (self.producer is None or self.streamingProducer)
         ):
-            sent = self.writeSomeData(data)
-            if not isinstance(sent, int):
-                # Lost. The stock transport would find out, and say so, in `doWrite`: leave that to it.
+            try:
+                sent = self.socket.send(data)
+            except OSError:
+                # No room, or lost. The stock transport finds out which, and says so, in `doWrite`: leave it to that.
                 sent = 0
             if sent == len(data):
                 return

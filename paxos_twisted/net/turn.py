@@ -31,10 +31,25 @@ class Pushable(Protocol):
 class Turn:
     """Calls `flush`, then `push` of all who asked for it, then `after`, at the end of the current reactor turn."""
 
-    __slots__ = ("_clock", "_flushing", "_pushes", "_scheduled", "_stopped", "after", "flush", "now", "turns")
+    __slots__ = (
+        "_at_end",
+        "_clock",
+        "_flushing",
+        "_pushes",
+        "_scheduled",
+        "_stopped",
+        "after",
+        "flush",
+        "now",
+        "turns",
+    )
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        # Stock reactors know no end of a turn; their timers of no delay come close.
+        self._at_end: Callable[[Callable[[], None]], object] = getattr(
+            clock, "at_end_of_turn", lambda call: clock.callLater(0, call)
+        )
         self._pushes: list[Pushable] = []
         self._scheduled = False
         self._flushing = False
@@ -51,7 +66,7 @@ class Turn:
         """Let this turn end with a flush. Cheap to call again and again."""
         if not self._scheduled:
             self._scheduled = True
-            self._clock.callLater(0, self._end)
+            self._at_end(self._end)
 
     def push_soon(self, connection: Pushable) -> None:
         """Call `connection.push` at the end of the turn, after the flush if one is running. Once per output, please."""

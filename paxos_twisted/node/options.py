@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NoReturn
 from twisted.application.service import Service
 from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.runtime import platform
 from twisted.scripts.twistd import ServerOptions, runApp  # type: ignore[attr-defined]  # exported on each platform
 
 import paxos_twisted
@@ -52,6 +53,7 @@ class Options(usage.Options):
         ["check", None, "Print the effective configuration and exit with 0, or what is wrong with it and exit with 2."],
         ["first-start", None, "Make the data directory of a node that has never run before, then start."],
         ["json-log", None, "Log one JSON object a line."],
+        ["stock", None, "Use Twisted's own reactor and transports instead of our faster ones."],
     ]
     compData = usage.Completions(
         optActions={
@@ -188,7 +190,13 @@ def makeService(options: Options) -> Service:
 
     assert options.node_id is not None
     try:
-        return make_node(options.config, options.node_id, reactor=reactor, first_start=bool(options["first-start"]))
+        return make_node(
+            options.config,
+            options.node_id,
+            reactor=reactor,
+            first_start=bool(options["first-start"]),
+            direct=not options["stock"],
+        )
     except (StoreError, OSError, sqlite3.Error) as error:
         _exit([f"node {options.node_id}: {error}"])
 
@@ -226,4 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except usage.UsageError as error:
         print(f"paxosnode: {error}\nTry: paxosnode --help", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
+    if not twistd.subOptions["stock"] and platform.isLinux():
+        from paxos_twisted.net import lean_reactor  # noqa: PLC0415 (only Linux has epoll)
+
+        lean_reactor.install()
     runApp(twistd)

@@ -8,14 +8,18 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from paxos_twisted.net.lean_reactor import LeanReactor
+
 WAIT_S = 20.0
 """A condition that does not come true by then never will."""
 
 
 @pytest.fixture
-def reactor() -> Iterator[EPollReactor]:
-    """A reactor that the test turns with `pump`. Timers must be over when the test is."""
-    made = EPollReactor()
+def reactor(request: pytest.FixtureRequest) -> Iterator[EPollReactor]:
+    """A reactor that the test turns with `pump`: ours, or Twisted's where stock transports are tested. Timers must be
+    over when the test is."""
+    is_stock = "direct" in request.fixturenames and not request.getfixturevalue("direct")
+    made = EPollReactor() if is_stock else LeanReactor()
     yield made
     for _ in range(3):  # ports that were told to close do so in the next turn
         made.iterate(0)
@@ -39,7 +43,7 @@ def pump(reactor: EPollReactor) -> Callable[[Callable[[], object]], None]:
     return turn_until
 
 
-@pytest.fixture(params=[True, False], ids=["direct transports", "stock transports"])
+@pytest.fixture(params=[True, False], ids=["lean", "stock"])
 def direct(request: pytest.FixtureRequest) -> bool:
-    """Both kinds of transport."""
+    """Our reactor and transports that send at once, and Twisted's own."""
     return bool(request.param)
