@@ -3,14 +3,17 @@
 It is loaded with `-p`, in the process of pytest, and talks to `paxos_twisted.grade.run` through two files.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
-
-import pytest
+from typing import TYPE_CHECKING, Any, Final
 
 from paxos_twisted.grade.rows import is_named
+
+if TYPE_CHECKING:  # machines that only run nodes have paxosctl too, but not pytest
+    import pytest
 
 WANTED: Final = "PAXOS_GRADE_WANTED"
 """Names a file with the wanted names, one a line."""
