@@ -7,7 +7,17 @@ import msgspec
 from paxos_twisted.apps.registry import APPLICATIONS
 from paxos_twisted.core.command import Command
 from paxos_twisted.types import ClientId
-from paxos_twisted.wire.client import Answer, NoLeader, ProtocolError, Redirect, Refused, Unknown
+from paxos_twisted.wire.client import (
+    Answer,
+    Events,
+    Follow,
+    NoLeader,
+    ProtocolError,
+    Redirect,
+    Refused,
+    Unfollow,
+    Unknown,
+)
 from paxos_twisted.wire.frames import frame
 
 
@@ -18,14 +28,24 @@ class Codec:
 
     def __init__(self, application: str) -> None:
         """`application` is a name from `paxos_twisted.apps.registry.APPLICATIONS`."""
-        result_type: Any = APPLICATIONS[application]().result_type
+        known = APPLICATIONS[application]()
+        result_type: Any = known.result_type
+        reply_type: Any = Answer[result_type] | Refused | Redirect | NoLeader | Unknown | ProtocolError
+        if known.event_type is not None:
+            reply_type |= Events[known.event_type]  # type: ignore[name-defined]
         self.application = application
         self._encode = msgspec.msgpack.Encoder().encode
-        self.decode = msgspec.msgpack.Decoder(
-            Answer[result_type] | Refused | Redirect | NoLeader | Unknown | ProtocolError
-        ).decode
+        self.decode = msgspec.msgpack.Decoder(reply_type).decode
         """Decode one reply. Raises msgspec.DecodeError (also a ValidationError)."""
 
     def request(self, client: ClientId, birth: int, seq: int, ack: int, op: Any) -> bytes:
         """One request as a frame."""
         return frame(self._encode(Command(client, birth, seq, ack, op)))
+
+    def follow(self, topic: str, start: int) -> bytes:
+        """The wish to follow a topic, as a frame."""
+        return frame(self._encode(Follow(topic, start)))
+
+    def unfollow(self, topic: str) -> bytes:
+        """The wish not to follow it any more."""
+        return frame(self._encode(Unfollow(topic)))

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from paxos_twisted.limits import CLIENT_FRAME_BYTES_MAX
-from paxos_twisted.wire.client import Answer, NoLeader, ProtocolError, Redirect, Refused, Unknown
+from paxos_twisted.wire.client import Answer, Events, NoLeader, ProtocolError, Redirect, Refused, Unknown
 from paxos_twisted.wire.frames import FrameError, FrameReader, frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientGreeting, ClientHello, ClientWelcome, Rejected
 from paxos_twisted_client.codec import Codec
@@ -63,6 +63,10 @@ class Owner(Interface):
         """A reply that is not an answer."""
         ...
 
+    def on_events(self, connection: "NodeConnection", events: Events[Any]) -> None:
+        """Events of a topic that is followed."""
+        ...
+
     def on_writable(self, connection: "NodeConnection") -> None:
         """The node takes bytes again."""
         ...
@@ -91,11 +95,14 @@ class NodeConnection(Protocol):
         hello: ClientHello,
         patience: Patience,
         now_ns: Callable[[], int],
+        loses: Callable[[], bool] | None = None,
     ) -> None:
+        """`loses` is asked for each message in either direction, and says whether the network loses it: for tests."""
         self.address = address
         self.welcome: ClientWelcome | None = None
         self.rejected: Rejected | None = None
-        self.unanswered = 0  # requests sent here that wait for their reply; sessions count it down
+        self.unanswered = 0  # requests sent here that wait for their reply; sessions and feeds count it down
+        self.feeds_asked = 0  # those of them that are feeds' and say nothing of who leads
         self.strays = 0  # replies to requests that nobody here waits for
         self.is_paused = False
         self.is_over = False  # no more callbacks to the owner
@@ -105,6 +112,7 @@ class NodeConnection(Protocol):
         self._hello = hello
         self._patience = patience
         self._now_ns = now_ns
+        self._loses = loses
         self._reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
         self._out: list[bytes] = []
         self._in_turn = False
@@ -155,6 +163,8 @@ class NodeConnection(Protocol):
             if self._read_timer is None:
                 self._watch_silence(self._patience.read_s)
         self.unanswered += 1
+        if self._loses is not None and self._loses():
+            return
         self._out.append(request)
         if not self._in_turn and self._flush_call is None:
             self._flush_call = self._reactor.callLater(0, self._flush)
@@ -202,7 +212,7 @@ class NodeConnection(Protocol):
             for payload in self._reader.feed(data):
                 if self.welcome is None:
                     self._on_greeting(payload)
-                else:
+                elif self._loses is None or not self._loses():
                     self._on_payload(payload)
                 if self.is_over:
                     return
@@ -271,12 +281,14 @@ class NodeConnection(Protocol):
                 self.strays += 1
             else:
                 session.on_answer(self, reply)
+        elif type(reply) is Events:
+            self._owner.on_events(self, reply)
         elif isinstance(reply, ProtocolError):
             self._end(ERROR, f"{self.address} did not understand us: {reply.text}")
         elif not self._has_opened and isinstance(reply, Redirect | NoLeader) and reply.seq == 0:
             self._word = reply
         else:
-            assert not isinstance(reply, Answer)
+            assert not isinstance(reply, Answer | Events)
             self._owner.on_reply(self, reply)
 
     # Timers. The time in which we were stopped or busy is not the node's fault, so

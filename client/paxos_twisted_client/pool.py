@@ -15,16 +15,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
 from time import monotonic_ns
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList
 
 from paxos_twisted.types import ClientId
-from paxos_twisted.wire.client import NoLeader, Redirect, Refused, Unknown
+from paxos_twisted.wire.client import Events, NoLeader, Redirect, Refused, Unknown
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello
 from paxos_twisted_client.codec import Codec
 from paxos_twisted_client.connection import CAUSES, NO_LEADER, NS, REDIRECT, TIMEOUTS, NodeConnection
 from paxos_twisted_client.endpoints import Address, parse_address, tcp_endpoint
+from paxos_twisted_client.feed import Feed
 from paxos_twisted_client.limits import HOPS_MAX, MOVES_KEPT, STEPS_KEPT
 from paxos_twisted_client.options import Patience
 from paxos_twisted_client.reactor import Clock, DelayedCall, Endpoint
@@ -70,13 +71,17 @@ class Pool:
         now_ns: Callable[[], int] = monotonic_ns,
         endpoint: Callable[[Address], Endpoint] | None = None,
         on_move: Callable[[Move], None] | None = None,
+        loss: float = 0.0,
     ) -> None:
-        """`endpoint` makes what dials an address: TCP by default. `rng` draws client ids and jitter."""
+        """`endpoint` makes what dials an address: TCP by default. `rng` draws client ids and jitter. `loss` is the
+        share of messages, in either direction, that this client treats as lost by the network: for tests."""
         assert addresses
         self.patience = patience or Patience()
         self.now_ns = now_ns
         self.codec = Codec(application)
         self.sessions: dict[int, Session] = {}
+        self.feeds: dict[str, Feed] = {}
+        """What is followed, by topic."""
         self.current: NodeConnection | None = None  # open, and as far as we know the leader's
         self.is_settled = False  # the current node has answered a request
         self.reconnects = dict.fromkeys(CAUSES, 0)  # how often we left a node, or did not reach it
@@ -88,6 +93,7 @@ class Pool:
         self._cluster = cluster
         self._credential = credential
         self._rng = rng or Random()
+        self._loses = None if not loss else lambda: self._rng.random() < loss
         self._endpoint = endpoint or (lambda address: tcp_endpoint(reactor, address))
         self.on_move = on_move
         self._connections: dict[Address, NodeConnection] = {}  # at most one for each node; dialling or open
@@ -111,6 +117,25 @@ class Pool:
         session = Session(self, self._reactor, self._rng)
         self.sessions[session.client] = session
         return session
+
+    def follow(
+        self,
+        topic: str,
+        start: int,
+        on_events: Callable[[int, Sequence[Any]], None],
+        on_gap: Callable[[int, int], None] | None = None,
+    ) -> Feed:
+        """Get the events of a topic from position `start` on (-10: the last ten), whatever node is in use.
+
+        `on_events(first, events)` gets each event once and in order; an empty list once says that there are none yet.
+        `on_gap(first, stop)` is told of positions that the cluster had forgotten before they reached us.
+        """
+        assert topic not in self.feeds
+        feed = Feed(self, self._reactor, topic, start, on_events, on_gap)
+        self.feeds[topic] = feed
+        self._pump()
+        self.look_for_leader()
+        return feed
 
     def forget(self, session: Session) -> None:
         """Replies to this session are strays from now on."""
@@ -163,6 +188,8 @@ class Pool:
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
+        for feed in list(self.feeds.values()):
+            feed.close()
         for session in list(self.sessions.values()):
             session.close()
         connections, self._connections = list(self._connections.values()), {}
@@ -212,7 +239,7 @@ class Pool:
         """A node did not answer a request, or says by itself (seq 0) that it does not lead."""
         if reply.seq == 0:
             # Requests under way there get their own replies, which decide.
-            if isinstance(reply, Redirect | NoLeader) and not connection.unanswered:
+            if isinstance(reply, Redirect | NoLeader) and connection.unanswered == connection.feeds_asked:
                 self._on_word(connection, reply)
             return
         session = self.sessions.get(reply.client)
@@ -224,6 +251,12 @@ class Pool:
         if not isinstance(reply, Refused):
             self._on_word(connection, reply)
         session.pump()  # another node may be in use already
+
+    def on_events(self, connection: NodeConnection, events: Events[Any]) -> None:
+        """A node tells what happened in a topic."""
+        feed = self.feeds.get(events.topic)
+        if feed is not None and feed.connection is connection:
+            feed.take(events)
 
     def on_writable(self, connection: NodeConnection) -> None:
         """Send what was kept back."""
@@ -249,8 +282,7 @@ class Pool:
             if self._hint == address:
                 self._hint = None
             self._count(address, cause, text, waited_s)
-        for session in list(self.sessions.values()):
-            session.on_lost(connection)
+        self._forget_connection(connection)
         if not was_used:
             self._pump()
         elif self._is_wanted():
@@ -292,7 +324,7 @@ class Pool:
 
     def _is_wanted(self) -> bool:
         return not self._is_closed and (
-            bool(self._opening) or any(session.outstanding for session in self.sessions.values())
+            bool(self._opening) or bool(self.feeds) or any(session.outstanding for session in self.sessions.values())
         )
 
     def _ask_next(self) -> None:
@@ -314,7 +346,14 @@ class Pool:
             PROTOCOL_VERSION, self._cluster, self.codec.application, self._some_client(), self._credential
         )
         connection = NodeConnection(
-            self._reactor, address, self, codec=self.codec, hello=hello, patience=self.patience, now_ns=self.now_ns
+            self._reactor,
+            address,
+            self,
+            codec=self.codec,
+            hello=hello,
+            patience=self.patience,
+            now_ns=self.now_ns,
+            loses=self._loses,
         )
         self._connections[address] = self._candidate = connection
         connection.dial(self._endpoint(address))
@@ -368,12 +407,19 @@ class Pool:
         for session in list(self.sessions.values()):
             if session.outstanding:
                 session.pump()
+        for feed in list(self.feeds.values()):
+            feed.pump()
 
     def _drop(self, connection: NodeConnection) -> None:
         self._connections.pop(connection.address, None)
         connection.close()
+        self._forget_connection(connection)
+
+    def _forget_connection(self, connection: NodeConnection) -> None:
         for session in list(self.sessions.values()):
             session.on_lost(connection)
+        for feed in list(self.feeds.values()):
+            feed.on_lost(connection)
 
     def _some_client(self) -> ClientId:
         """The hello names one session; others on the same connection name themselves in their requests."""

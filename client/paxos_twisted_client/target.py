@@ -60,6 +60,9 @@ class Probe:
     def on_reply(self, connection: NodeConnection, reply: Any) -> None:
         """A word about the leader that comes late."""
 
+    def on_events(self, connection: NodeConnection, events: Any) -> None:
+        """Nothing is followed."""
+
     def on_writable(self, connection: NodeConnection) -> None:
         """Nothing waits."""
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from paxos_twisted.apps.application import Application
+from paxos_twisted.apps.application import Application, Footprint
 from paxos_twisted.apps.places import place_of
 from paxos_twisted.core.table import Table
 from paxos_twisted.limits import (
@@ -217,6 +217,13 @@ class AuctionHouse(Application):
         if type(result) is BidResult:
             return "ok" if result.outcome == "success" else "rejected"
         return "rejected" if type(result) is AuctionError else "ok"
+
+    def footprint(self, op: AuctionOp) -> Footprint:
+        """The auction's place: an auction is made only if there is place. Asking moves an auction's clock, and may end
+        it."""
+        if isinstance(op, Auctions):
+            return Footprint(writes=False, everything=True)
+        return Footprint((place_of(op.name),))
 
     def is_reread(self, op: AuctionOp) -> bool:
         """Lists are long and change nothing."""

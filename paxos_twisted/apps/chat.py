@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from paxos_twisted.apps.application import Application
+from paxos_twisted.apps.application import Application, Footprint
 from paxos_twisted.apps.places import place_of
 from paxos_twisted.core.table import Table
 from paxos_twisted.limits import (
@@ -164,6 +164,12 @@ class Chat(Application):
     def outcome(self, result: ChatResult) -> str:
         """Only an error is a refusal."""
         return "rejected" if type(result) is ChatError else "ok"
+
+    def footprint(self, op: ChatOp) -> Footprint:
+        """The room's place: a room is made only if there is place, so rooms at one place interfere."""
+        if isinstance(op, Rooms):
+            return Footprint(writes=False, everything=True)
+        return Footprint((place_of(op.room),), writes=isinstance(op, Post))
 
     def is_reread(self, op: ChatOp) -> bool:
         """Pages and lists are long and change nothing."""

@@ -39,6 +39,11 @@ class AnswerDelay:
         if len(self._waiting) == 1:
             self._clock.callLater(self.seconds, self._send_due)
 
+    def flush(self) -> None:
+        """Send everything now: the node stops."""
+        while self._waiting:
+            self._waiting.popleft()[1]()
+
     def _send_due(self) -> None:
         now = self._clock.seconds()
         waiting = self._waiting

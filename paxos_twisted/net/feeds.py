@@ -191,7 +191,8 @@ class Feeds:
 
     def _frame(self, topic: str, position: int) -> tuple[int, int, bytes]:
         first, events = self._application.read_feed(topic, position, FEED_EVENTS_PER_FRAME_MAX)
-        return first, len(events), self._encode(Events(topic, first, tuple(events)))
+        kept, _ = self._application.read_feed(topic, 0, 0)
+        return first, len(events), self._encode(Events(topic, first, kept, tuple(events)))
 
     def _drop(self, follower: Follower) -> None:
         del self._readers[follower.reader][follower.topic]

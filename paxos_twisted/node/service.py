@@ -307,6 +307,8 @@ class NodeService(MultiService):
     async def _drain(self, driver: Driver) -> None:
         assert self.parts is not None
         self.parts.clients.is_draining = True
+        if self.parts.clients.delay is not None:
+            self.parts.clients.delay.flush()
         self._stop_listening()
         self.inputs.call(driver.stop)
         deadline = self.reactor.seconds() + DRAIN_S

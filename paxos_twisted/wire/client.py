@@ -100,6 +100,8 @@ class Events(msgspec.Struct, Generic[Event], array_like=True, tag=10, frozen=Tru
 
     topic: str
     first: int
-    """Position of the first one. Beyond what was to come: the events in between were forgotten meanwhile."""
+    """Position of the first one."""
+    kept: int
+    """Position of the oldest event that the node still has. Beyond what was to come: what is between is forgotten."""
     events: tuple[Event, ...]
     """Empty when there are none yet behind `first`."""
