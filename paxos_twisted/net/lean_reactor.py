@@ -28,13 +28,13 @@ class LeanReactor(EPollReactor):
     def __init__(self) -> None:
         self._ends: list[Callable[[], object]] = []
         self._is_asleep = False  # waiting in epoll, or about to
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def at_end_of_turn(self, call: Callable[[], object]) -> None:
         """Call once, when every socket that was ready has been read and every timer and thread has been served."""
         self._ends.append(call)
 
-    def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:  # type: ignore[override]
+    def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
         """As the stock method, without a write into the waker's pipe while the reactor is awake anyway.
 
         No call is forgotten: 1. The thread appends, then looks whether the reactor is asleep. 2. The reactor says that

@@ -157,6 +157,7 @@ class NodeService(MultiService):
             on_full=self._on_full,
             on_failed=lambda error: self.fail(f"the disk failed: {error}", None),
         )
+        self.store.gathers = True
         self._sockets = Sockets(reactor, direct)
         self._ticked = self._rtt_due = time.monotonic()
         self._tick = LoopingCall(self._on_tick)
@@ -215,7 +216,7 @@ class NodeService(MultiService):
             on_link=self._on_link,
         )
         self.parts = parts
-        self.turn.after = parts.clients.release
+        self.turn.after = self._after_turn
         self.inputs.flush()  # applies what the log holds behind the snapshot
         if self.failure:
             return
@@ -233,6 +234,12 @@ class NodeService(MultiService):
         )  # fmt: skip
 
     # Running
+
+    def _after_turn(self) -> None:
+        """Everything is sent: the disk's thread may now be woken, and clients be read that had to wait."""
+        assert self.parts is not None
+        self.store.hand_over()
+        self.parts.clients.release()
 
     def _on_tick(self) -> None:
         now = time.monotonic()

@@ -91,6 +91,10 @@ class SqliteStore:
         self._factory = connection
         self._retry_s = retry_s
         self._space_check_s = space_check_s
+        self.gathers = False
+        """What is submitted waits for `hand_over`: a thread that wakes up asks for the interpreter's lock, so it had
+        better be woken when the caller's thread has nothing more to do."""
+        self._submitted: list[Write] = []
         self._queue: SimpleQueue[Write | _Read | None] = SimpleQueue()
         self._recovered: Future[Recovered] = Future()
         self._thread = Thread(target=self._run, name=f"store-{node}", daemon=True)
@@ -154,7 +158,15 @@ class SqliteStore:
             raise StoreOverflow(f"{self.queued_bytes} bytes wait for the disk already, and {size} more were submitted")
         self._bytes_in += size
         self._writes_in += 1
-        self._queue.put(Write(write_no, records, size))
+        self._submitted.append(Write(write_no, records, size))
+        if not self.gathers:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Let the thread have what was submitted."""
+        for write in self._submitted:
+            self._queue.put(write)
+        self._submitted.clear()
 
     def read_piece(self, slot: Slot, index: int, then: Callable[[bytes | None], None]) -> None:
         """Read piece `index` of the durable snapshot of `slot`, and call `then` with it through `call_from_thread`.
@@ -173,6 +185,7 @@ class SqliteStore:
         What a full disk does not take at once is given up: nobody was told that it is durable. After a failure only
         `then` is called.
         """
+        self.hand_over()
         self._is_closed = True
         if then is not None:
             self._ended.add_done_callback(lambda _: self._call(then))

@@ -91,6 +91,20 @@ def test_everything_that_gathers_is_one_commit_and_one_call(tmp_path: Path) -> N
     store.close()
 
 
+def test_a_store_that_gathers_writes_when_it_is_told_to_and_before_it_closes(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.store.gathers = True
+    store.submit(voted(0))
+    store.submit(voted(10))
+    assert store.store._queue.empty()
+    assert store.store.queued_writes == 2
+    store.store.hand_over()
+    store.wait(2)
+    store.submit(voted(20))
+    store.close()
+    assert recovered_from(tmp_path).last_seq == 3
+
+
 def test_a_close_writes_what_was_submitted(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     for slot in range(0, 500, 10):
