@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help setup demo test unit lint sim mutants soak bench versus fuzz wheel clean
+.PHONY: help setup demo test unit lint sim mutants soak bench versus fuzz lab wheel clean
 
 help: ## list these commands
 	@echo "make demo   is the place to start: a bank that survives the death of its leader. All commands:"
@@ -53,11 +53,11 @@ demo: $(READY) ## three nodes, a client, and the leader killed in the middle: wa
 
 # pytest stands last, so that its closing lines end the output: what was skipped and why (-ra), then the counts.
 # It runs in one process: integration tests measure gaps, and a second worker on two cores would disturb them.
-test: lint ## everything that CI runs: lint, types, unit, integration and simulation tests (under 25 minutes)
+test: lint $(VENV)/.lab ## everything that CI runs: lint, types, unit, integration and simulation tests (under 25 minutes)
 	@$(BIN)/pytest
 
 unit: $(READY) ## only the tests that open no port and start no process
-	@$(BIN)/pytest -m 'not integration and not simulation'
+	@$(BIN)/pytest -m 'not integration and not simulation and not lab'
 
 lint: $(READY) ## style, format and types
 	@$(BIN)/ruff check .
@@ -85,6 +85,14 @@ $(VENV)/.bench: $(READY)
 
 fuzz: $(READY) ## feed hostile bytes to frames, messages and configuration (make fuzz EXAMPLES=20000)
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -m fuzz --hypothesis-profile=fuzz
+
+lab: $(VENV)/.lab ## check the playbooks, and run them on virtual machines if root and packages are there (5 minutes)
+	@$(BIN)/pytest tests/lab
+
+# A virtual environment has its own pip, which the playbooks build wheels with.
+$(VENV)/.lab: $(READY)
+	@$(PIP) install --quiet --group lab
+	@touch $@
 
 wheel: $(READY) ## build dist/*.whl
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

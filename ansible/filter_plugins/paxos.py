@@ -27,6 +27,8 @@ SHARED = (
 OWNERS = ("cluster", "engine", "application")
 """Keys that a node's data belongs to: with others it is of no use."""
 
+PORTS_AND_IDS = ("paxosnode_id", "cluster_port", "cluster_http_port")
+
 HOST_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
 
 
@@ -64,7 +66,7 @@ def inventory_problems(
         problems.append("the group clients is empty; name at least one host that runs bankclient")
     problems += _id_problems(nodes, hosts)
     problems += _address_problems(hosts)
-    problems += _unknown_variables(hosts, Path(roles))
+    problems += _wrong_variables(hosts, Path(roles))
     return problems
 
 
@@ -119,8 +121,8 @@ def change_problems(wanted: str, found: Mapping[str, str], stop_all: bool) -> li
     for key in OWNERS:
         if any(change.startswith(f"{key}: ") for change in changes):
             return [
-                f"the nodes' data belongs to another cluster ({listed}); undo the change in the inventory, or remove that "
-                f"cluster with destroy.yml"
+                f"the nodes' data belongs to another cluster ({listed}); undo the change in the inventory, or remove "
+                f"that cluster with destroy.yml"
             ]
     if stop_all:
         return []
@@ -157,8 +159,8 @@ def start_problems(nodes: Mapping[str, Mapping[str, Any]], first_start: Iterable
 
 
 def crash_agent(node: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], port: int) -> str:
-    """A node, where its agent listens, and where it tells its status, as trigger.py wants it."""
-    return f"{node['host']}={_place(hosts[node['host']]['address'], port)}={node['http']}"
+    """A node, where its agent listens, where it tells its status, and where clients connect, as trigger.py wants it."""
+    return f"{node['host']}={_place(hosts[node['host']]['address'], port)}={node['http']}={node['address']}"
 
 
 def crash_mark(number: int, at: int, command: str) -> str:
@@ -212,9 +214,10 @@ def _address_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return problems
 
 
-def _unknown_variables(hosts: Mapping[str, Mapping[str, Any]], roles: Path) -> list[str]:
-    """Misspelled settings would be ignored without a word."""
-    known: set[str] = set()
+def _wrong_variables(hosts: Mapping[str, Mapping[str, Any]], roles: Path) -> list[str]:
+    """Misspelled settings would be ignored without a word, and wrong values be found late, by one machine after the
+    other."""
+    known: dict[str, Mapping[str, Any]] = {}
     prefixes = []
     for specification in sorted(roles.glob("*/meta/argument_specs.yml")):
         prefixes.append(specification.parent.parent.name + "_")
@@ -222,16 +225,32 @@ def _unknown_variables(hosts: Mapping[str, Mapping[str, Any]], roles: Path) -> l
             known.update(entry.get("options", {}))
     found: dict[str, list[str]] = {}
     for host, about in hosts.items():
-        for name in about["variables"]:
-            if name.startswith(tuple(prefixes)) and name not in known:
-                found.setdefault(name, []).append(host)
-    return [_unknown(name, where, known) for name, where in found.items()]
+        for name, value in about["variables"].items():
+            if not name.startswith(tuple(prefixes)):
+                continue
+            problem = _unknown(name, known) if name not in known else _wrong_value(name, value, known[name])
+            if problem:
+                found.setdefault(problem, []).append(host)
+    return [f"{_listed(where[:3])}{' …' if len(where) > 3 else ''}: {problem}" for problem, where in found.items()]
 
 
-def _unknown(name: str, where: list[str], known: set[str]) -> str:
+def _wrong_value(name: str, value: Any, option: Mapping[str, Any]) -> str:
+    choices = option.get("choices")
+    if choices and value not in choices:
+        return f"{name} is {value!r}; it can be {' or '.join(map(str, choices))}"
+    if name in PORTS_AND_IDS:  # they are checked together with the others of their kind
+        return ""
+    if option["type"] == "int" and not (isinstance(value, int) or str(value).isdecimal()):
+        return f"{name} is {value!r}; it must be a whole number"
+    if option["type"] == "dict" and not isinstance(value, Mapping):
+        return f"{name} is {value!r}; it must be a table of names and values"
+    return ""
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), 1)
     advice = f"; did you mean {near[0]}?" if near else "; the roles' meta/argument_specs.yml list all there are"
-    return f"{_listed(where[:3])}{' …' if len(where) > 3 else ''}: there is no setting {name}{advice}"
+    return f"there is no setting {name}{advice}"
 
 
 def _machine(facts: Mapping[str, Any], is_node: bool) -> list[str]:

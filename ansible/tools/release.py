@@ -2,18 +2,20 @@
 
     python tools/release.py --target 3.11-x86_64 --out .build
 
-Prints one JSON object, by target: where the archive is, the release's name (a digest of the wheels), and whether it was
-built anew. Nothing is built when neither the sources nor the list of requirements have changed. Only the standard
-library is used: it runs with whatever Python Ansible runs with.
+Prints one JSON object, by target: where the archive is, the release's name (a digest of the wheels), the commands it
+brings, and whether it was built anew. Nothing is built when neither the sources nor the list of requirements have
+changed. Only the standard library is used: it runs with whatever Python Ansible runs with.
 """
 
 import argparse
+import configparser
 import hashlib
 import json
 import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ def build(python: str, machine: str, out: Path, source: Path) -> dict[str, Any]:
     stamp = _digest(source)
     if stamp_file.exists():
         known: dict[str, Any] = json.loads(stamp_file.read_text())
-        if known["stamp"] == stamp and (folder / known["archive"]).exists():
+        if known["stamp"] == stamp and "commands" in known and (folder / known["archive"]).exists():
             return {**known, "archive": str(folder / known["archive"]), "changed": False}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="wheels-", dir=folder) as name:
@@ -51,6 +53,7 @@ def build(python: str, machine: str, out: Path, source: Path) -> dict[str, Any]:
         (ours,) = wheels.glob("*.whl")
         _download(python, machine, wheels)
         (pip,) = wheels.glob("pip-*.whl")
+        commands = _commands(ours)
         release = _write_lock(wheels)
         archive = folder / f"{release}.tar.gz"
         _pack(wheels, archive)
@@ -58,7 +61,14 @@ def build(python: str, machine: str, out: Path, source: Path) -> dict[str, Any]:
         if old != archive:
             old.unlink()
     version = ours.name.split("-")[1]
-    made = {"stamp": stamp, "release": release, "version": version, "pip": pip.name, "archive": archive.name}
+    made: dict[str, Any] = {
+        "stamp": stamp,
+        "release": release,
+        "version": version,
+        "pip": pip.name,
+        "archive": archive.name,
+    }
+    made |= {"commands": commands}
     stamp_file.write_text(json.dumps(made, indent=2) + "\n")
     return {**made, "archive": str(archive), "changed": True}
 
@@ -91,6 +101,16 @@ def _download(python: str, machine: str, wheels: Path) -> None:
         *("--abi", "none"),
         *(word for platform in platforms for word in ("--platform", platform)),
     )
+
+
+def _commands(wheel: Path) -> list[str]:
+    """The commands that our wheel brings."""
+    with zipfile.ZipFile(wheel) as packed:
+        (name,) = (name for name in packed.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        points = configparser.ConfigParser(delimiters=("=",))
+        points.optionxform = str  # type: ignore[assignment,method-assign]
+        points.read_string(packed.read(name).decode())
+    return sorted(points["console_scripts"])
 
 
 def _write_lock(wheels: Path) -> str:

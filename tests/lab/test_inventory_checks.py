@@ -66,6 +66,21 @@ def test_a_good_inventory_has_no_problems() -> None:
             "there is no setting cluster_nmae; did you mean cluster_name?",
             id="a misspelled setting",
         ),
+        pytest.param(
+            {"monitor": host("10.0.0.9", cluster_engine="raft")},
+            "monitor: cluster_engine is 'raft'; it can be epaxos or multipaxos or primary-backup",
+            id="an engine that we have not",
+        ),
+        pytest.param(
+            {"monitor": host("10.0.0.9", cluster_snapshot_every="often")},
+            "cluster_snapshot_every is 'often'; it must be a whole number",
+            id="a word for a number",
+        ),
+        pytest.param(
+            {"monitor": host("10.0.0.9", cluster_detector="fast")},
+            "cluster_detector is 'fast'; it must be a table",
+            id="a word for a table",
+        ),
     ],
 )
 def test_a_wrong_host_is_told_with_its_name(change: dict[str, Any], sentence: str) -> None:

@@ -1,6 +1,8 @@
 """Tells agents (fault.py) to strike, now. bankclient calls it at command k: bankclient --bench --at K --run "trigger …"
 
-Whom it means is decided at this moment: the node that leads by its own word, one that does not, or all.
+Whom it means is decided at this moment: the node that leads by its own word, one that does not, or all. Where no node
+leads alone (an engine without leaders), the one that serves this host's clients is meant instead: most of the
+connections from here go there.
 """
 
 import argparse
@@ -10,23 +12,27 @@ import socket
 import sys
 import time
 import urllib.request
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 TIMEOUT_S = 2.0
+ESTABLISHED = "01"
+"""The state of a connection in /proc/net/tcp."""
 
 
 class Node(NamedTuple):
-    """A node, where its agent is, and where it tells its status."""
+    """A node, where its agent is, where it tells its status, and where clients connect to."""
 
     name: str
     agent: str
     http: str
+    address: str
 
     @classmethod
     def of(cls, text: str) -> "Node":
-        """From name=host:port=host:port."""
+        """From name=host:port=host:port=host:port."""
         return cls(*text.split("="))
 
 
@@ -49,11 +55,38 @@ def choose(nodes: list[Node], target: str) -> list[Node]:
         return nodes
     with ThreadPoolExecutor(len(nodes)) as pool:
         roles = dict(zip(nodes, pool.map(role, nodes), strict=True))
-    wanted = [node for node, is_now in roles.items() if is_now == target]
+    alive = [node for node, is_now in roles.items() if is_now != "silent"]
+    leaders = [node for node, is_now in roles.items() if is_now == "leader"]
+    if len(leaders) != 1 and alive:  # an engine without leaders, or one that is just changing them
+        served = connections()
+        leaders = [max(alive, key=lambda node: served[place(node.address)])]
+    wanted = leaders if target == "leader" else [node for node in alive if node not in leaders]
     if not wanted:
         said = ", ".join(f"{node.name}: {is_now}" for node, is_now in roles.items())
         raise SystemExit(f"no node is {target} ({said})")
     return wanted[:1]
+
+
+def connections() -> Counter[tuple[str, int]]:
+    """How many TCP connections this host has to each address and port."""
+    found: Counter[tuple[str, int]] = Counter()
+    for table, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
+        for line in Path(table).read_text().splitlines()[1:] if Path(table).exists() else ():
+            fields = line.split()
+            if fields[3] == ESTABLISHED:
+                address, port = fields[2].split(":")
+                words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
+                found[socket.inet_ntop(family, b"".join(words)), int(port, 16)] += 1
+    return found
+
+
+def place(text: str) -> tuple[str, int]:
+    """The numeric address and the port of host:port."""
+    host, _, port = text.rpartition(":")
+    try:
+        return str(socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][4][0]), int(port)
+    except OSError:
+        return host, int(port)
 
 
 def call(agent: str, token: str, argument: str) -> bool:
@@ -75,7 +108,7 @@ def main() -> int:
     parser.add_argument("--agent", help="one agent for all, e.g. of the machine that can cut others' power")
     parser.add_argument("--token", default=os.environ.get("CRASH_TOKEN", ""))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("nodes", nargs="+", type=Node.of, metavar="NAME=AGENT=HTTP")
+    parser.add_argument("nodes", nargs="+", type=Node.of, metavar="NAME=AGENT=HTTP=ADDRESS")
     options = parser.parse_args()
     asked_ns = time.time_ns()
     chosen = choose(options.nodes, options.target)
