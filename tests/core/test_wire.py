@@ -11,16 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paxos_twisted.apps.bank import TRANSFER, BankOp, BankResult
+from paxos_twisted.apps.chat import Message
 from paxos_twisted.core.command import NOOP, Command
 from paxos_twisted.wire import client, handshake
 from paxos_twisted.wire.client import (
     FINAL_REFUSALS,
     Answer,
+    Events,
+    Follow,
     NoLeader,
     ProtocolError,
     Redirect,
     Refused,
     Reply,
+    Unfollow,
     Unknown,
 )
 from paxos_twisted.wire.handshake import (
@@ -75,6 +79,14 @@ GOLDEN = [
     pytest.param(NoLeader(7, 3, 50, "t"), Reply, "95 05 07 03 32 a174", id="NoLeader"),  # type: ignore[arg-type]
     pytest.param(Unknown(7, 3, "t"), Reply, "94 06 07 03 a174", id="Unknown"),  # type: ignore[arg-type]
     pytest.param(ProtocolError("t"), Reply, "92 07 a174", id="ProtocolError"),
+    pytest.param(Follow("hall", -10), Follow | Unfollow, "93 08 a468616c6c f6", id="Follow"),
+    pytest.param(Unfollow("hall"), Follow | Unfollow, "92 09 a468616c6c", id="Unfollow"),
+    pytest.param(
+        Events("hall", 17, 3, (Message(bytes(16), 5, "a", "b"),)),
+        Events[Message],
+        "95 0a a468616c6c 11 03 91 94 c410 00000000000000000000000000000000 05 a161 a162",
+        id="Events of a room",
+    ),
     pytest.param(
         ClientHello(1, "demo", "bank", 7, "c"),
         Hello,
