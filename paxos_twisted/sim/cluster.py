@@ -69,9 +69,10 @@ class Cluster:
         self.addresses = {node: f"127.0.0.1:{7100 + node}" for node in self.ids}
         self.trace = trace
         self.scheduler = Scheduler()
-        self.model = Model(self.workload.specification(), self.workload.application().is_reread)
-        self.invariants = self.subject.invariants(self.ids, self.model)
-        if self.workload.application().stamps:
+        sample = self.workload.application()
+        self.model = Model(self.workload.specification(), sample.is_reread)
+        self.invariants = self.subject.invariants(self.ids, self.model, sample, self.settings)
+        if sample.stamps:
             self.invariants.unstamped = self._unstamped
         self.network = SimNetwork(self.scheduler, self.stream("network"), latency_ms)
         self.nodes: dict[NodeId, SimNode] = {}

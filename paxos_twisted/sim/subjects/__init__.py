@@ -3,8 +3,9 @@
 from typing import Final
 
 from paxos_twisted.sim.subjects.multipaxos import MultiPaxosSubject
+from paxos_twisted.sim.subjects.primary_backup import PrimaryBackupSubject
 from paxos_twisted.sim.subjects.subject import Subject
 
-SUBJECTS: Final[dict[str, Subject]] = {one.name: one for one in (MultiPaxosSubject(),)}
+SUBJECTS: Final[dict[str, Subject]] = {one.name: one for one in (MultiPaxosSubject(), PrimaryBackupSubject())}
 
 __all__ = ["SUBJECTS", "Subject"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from paxos_twisted.apps.application import Application
 from paxos_twisted.core.command import Command, split_run
 from paxos_twisted.core.detectors.failure import DELAY_GROWTH_MAX
 from paxos_twisted.core.engine import Engine
@@ -260,7 +261,9 @@ class MultiPaxosSubject(Subject):
     message_kinds = (("Prepare",), ("Promise",), ("Accept",), ("Learn",), ("HeartbeatRequest",), ("CatchUpReply",))
     proposals = ("Accept",)
 
-    def invariants(self, nodes: Sequence[NodeId], model: Model) -> MultiPaxosInvariants:
+    def invariants(
+        self, nodes: Sequence[NodeId], model: Model, application: Application, settings: Any
+    ) -> MultiPaxosInvariants:
         """Votes and rounds."""
         return MultiPaxosInvariants(nodes, model)
 

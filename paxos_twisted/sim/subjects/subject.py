@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from paxos_twisted.apps.application import Application
 from paxos_twisted.core.engine import Engine
 from paxos_twisted.sim.invariants import Invariants
 from paxos_twisted.sim.model import Model
@@ -24,8 +25,8 @@ class Subject(ABC):
     has_leader: ClassVar[bool] = True
 
     @abstractmethod
-    def invariants(self, nodes: Sequence[NodeId], model: Model) -> Invariants:
-        """The checks, for one cluster."""
+    def invariants(self, nodes: Sequence[NodeId], model: Model, application: Application, settings: Any) -> Invariants:
+        """The checks, for one cluster that runs `application` (an empty one) with these settings of the engine."""
 
     @abstractmethod
     def leader(self, engines: Mapping[NodeId, Engine]) -> NodeId | None:
