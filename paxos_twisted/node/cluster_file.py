@@ -41,6 +41,12 @@ class TimeoutsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     disk_slow: Duration = Duration(_DEFAULTS.disk_slow_ms)
 
 
+class PrimaryBackupSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What only the engine primary-backup is told."""
+
+    mode: Literal["safe", "no-partitions"] = "safe"
+
+
 class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One replica."""
 
@@ -60,13 +66,14 @@ class ClusterFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             description="letters, digits, '.', '_' and '-' (63 at most, a letter or digit first)",
         ),
     ]
-    engine: Literal["multipaxos"] = "multipaxos"
+    engine: Literal["multipaxos", "primary-backup"] = "multipaxos"
     application: str
     profile: Literal["default", "lab"] = "default"
     alpha: Annotated[int, Meta(ge=1, le=ALPHA_MAX)] | None = None
     """None: as the profile says."""
     detector: DetectorSection = DetectorSection()
     timeouts: TimeoutsSection = TimeoutsSection()
+    primary_backup: PrimaryBackupSection = PrimaryBackupSection()
     snapshot_every: Annotated[int, Meta(ge=SNAPSHOT_EVERY_MIN, le=SNAPSHOT_EVERY_MAX)] = 100_000
     session_expiry: Annotated[int, Meta(ge=1, le=SESSION_EXPIRY_MAX)] = 10_000_000
     secret_file: str | None = None
@@ -122,7 +129,7 @@ def spell(place: Place) -> str:
     return text
 
 
-Section = DetectorSection | TimeoutsSection | NodeSection | ClusterFile
+Section = DetectorSection | TimeoutsSection | PrimaryBackupSection | NodeSection | ClusterFile
 
 
 def fit(kind: type[Any], value: Plain, place: Place, report: Report) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from paxos_twisted.core.multipaxos.settings import Settings
+from paxos_twisted.core.primary_backup.settings import Settings as PrimaryBackupSettings
 from paxos_twisted.limits import CONFIG_BYTES_MAX
 from paxos_twisted.node.cluster_file import ClusterFile, NodeSection, Report, fit
 from paxos_twisted.node.config_checks import check, resolved
@@ -229,7 +230,7 @@ def _checked(file: ClusterFile, path: Path, name: str, report: Report) -> Config
 
 def _settings(file: ClusterFile) -> Settings:
     alpha, policy = PROFILES[file.profile]
-    return Settings(
+    common = Settings(
         alpha=alpha if file.alpha is None else file.alpha,
         policy=policy if file.detector.policy is None else file.detector.policy,
         heartbeat_ms=file.detector.heartbeat,
@@ -240,6 +241,9 @@ def _settings(file: ClusterFile) -> Settings:
         catch_up_ms=file.timeouts.catch_up,
         disk_slow_ms=file.timeouts.disk_slow,
     )
+    if file.engine == "primary-backup":
+        return PrimaryBackupSettings(**msgspec.structs.asdict(common), mode=file.primary_backup.mode)
+    return common
 
 
 def _node(section: NodeSection, folder: Path) -> Node:

@@ -31,7 +31,8 @@ def check(file: ClusterFile, settings: Settings, folder: Path, report: Report) -
             f"{file.session_expiry} is too short: a session must outlive the requests it may have open; the least is "
             f"{least} (the session window + alpha)",
         )
-    _check_count(file.nodes, report)
+    _check_count(file.nodes, file.engine, report)
+    _check_primary_backup(file, report)
     nodes = {index: node for index, node in enumerate(file.nodes) if node is not None}
     _check_different(nodes, folder, report)
     _check_addresses(nodes, report)
@@ -67,7 +68,30 @@ def _time(milliseconds: int) -> str:
     return format_duration(Duration(milliseconds))
 
 
-def _check_count(nodes: list[NodeSection], report: Report) -> None:
+def _check_primary_backup(file: ClusterFile, report: Report) -> None:
+    mode = file.primary_backup.mode
+    if file.engine != "primary-backup":
+        if mode != "safe":
+            report.error(("primary_backup", "mode"), f"engine {file.engine} has no modes; this is for primary-backup")
+        return
+    if file.detector.policy is not None:
+        report.error(
+            ("detector", "policy"), "primary-backup has its own: the leader queue. Remove the key (see primary_backup)"
+        )
+    if mode == "no-partitions":
+        report.warn(
+            ("primary_backup", "mode"),
+            "no majority is asked who is primary: when the network fails instead of a node there are two, and "
+            "acknowledged commands are lost (docs/primary-backup.md)",
+        )
+    elif len(file.nodes) == 2:
+        report.warn(
+            ("nodes",),
+            "of 2 nodes a majority is both: when one fails the other stops until it is back (docs/primary-backup.md)",
+        )
+
+
+def _check_count(nodes: list[NodeSection], engine: str, report: Report) -> None:
     count = len(nodes)
     if report.is_wrong(("nodes",)):
         return
@@ -75,7 +99,7 @@ def _check_count(nodes: list[NodeSection], report: Report) -> None:
         report.error(("nodes",), "there are no nodes; write 1, 3, 5, 7 or 9 of them (2F+1 nodes survive F failures)")
     elif count > NODES_MAX:
         report.error(("nodes",), f"{count} nodes are too many; the most is {NODES_MAX}")
-    elif count % 2 == 0:
+    elif count % 2 == 0 and engine != "primary-backup":
         report.error(
             ("nodes",),
             f"{count} nodes survive no more failures than {count - 1}; write {count - 1} or {count + 1} of them "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from paxos_twisted.core.primary_backup.settings import Settings as PrimaryBackupSettings
 from paxos_twisted.limits import NODES_MAX
 from paxos_twisted.node.quantities import Address, Duration, format_duration
 
@@ -27,16 +28,19 @@ def effective(config: Config, node_id: int | None = None) -> str:
     head += [f"# digest {shared.digest()} (equal on all nodes)"]
     head += [f"# warning: {warning}" for warning in config.warnings]
     head += [f"# node {node.id} listens on {node.listen}" for node in config.nodes if node.listen != node.address]
+    # Primary-backup has one policy, and refuses the key.
+    policy = "" if isinstance(settings, PrimaryBackupSettings) else f"policy: {settings.policy}, "
     lines = [
         f"cluster: {_text(shared.cluster)}",
         f"engine: {shared.engine}",
         f"application: {shared.application}",
         f"profile: {config.profile}",
         f"alpha: {settings.alpha}",
-        f"detector: {{policy: {settings.policy}, heartbeat: {_ms(settings.heartbeat_ms)}, "
+        f"detector: {{{policy}heartbeat: {_ms(settings.heartbeat_ms)}, "
         f"delay: {_ms(settings.delay_ms)}, delta: {_ms(settings.delta_ms)}}}",
         f"timeouts: {{phase1: {_ms(settings.phase1_ms)}, phase2: {_ms(settings.phase2_ms)}, "
         f"catch_up: {_ms(settings.catch_up_ms)}, disk_slow: {_ms(settings.disk_slow_ms)}}}",
+        f"primary_backup: {{mode: {getattr(settings, 'mode', 'safe')}}}",
         f"snapshot_every: {shared.snapshot_every}",
         f"session_expiry: {shared.session_expiry}",
     ]
@@ -59,6 +63,7 @@ def make_config(
     host: str = "127.0.0.1",
     ports: Sequence[tuple[int, int]] | None = None,
     secret_file: str | Path | None = None,
+    nodes: int | None = None,
     more: str = "",
 ) -> str:
     """Return the text of a configuration of 2f+1 nodes on one machine.
@@ -66,20 +71,21 @@ def make_config(
     Node i listens on `base_port` + i, answers HTTP on `base_port` + 100 + i and keeps its data in `directory`/i.
 
     Args:
+        nodes: how many, instead of 2f+1: the engine primary-backup can have an even number.
         ports: the (port, HTTP port) of each node, instead of counting from `base_port`.
         more: further lines, e.g. "alpha: 8\\n".
 
     Raises:
         ValueError: `f` is out of range, or `ports` does not hold one pair for each node.
     """
-    count = 2 * f + 1
+    count = 2 * f + 1 if nodes is None else nodes
     if not 1 <= count <= NODES_MAX:
         raise ValueError(f"f = {f}: f must be in 0..{(NODES_MAX - 1) // 2}, for 2f+1 nodes")
     pairs = ports or [(base_port + i, base_port + HTTP_PORT_OFFSET + i) for i in range(1, count + 1)]
     if len(pairs) != count:
         raise ValueError(f"{len(pairs)} pairs of ports for {count} nodes")
     lines = [
-        f"# {count} nodes on this machine: {f} of them may fail. docs/configuration.md explains every key.",
+        f"# {count} nodes on this machine: {(count - 1) // 2} of them may fail. docs/configuration.md explains every key.",
         f"cluster: {_text(cluster)}",
         f"engine: {engine}",
         f"application: {application}",

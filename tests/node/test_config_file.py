@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.limits import ALPHA_MAX, CONFIG_BYTES_MAX, SESSION_WINDOW
 from paxos_twisted.node import driver
-from paxos_twisted.node.cluster_file import ClusterFile, DetectorSection, NodeSection, TimeoutsSection
+from paxos_twisted.node.cluster_file import (
+    ClusterFile,
+    DetectorSection,
+    NodeSection,
+    PrimaryBackupSection,
+    TimeoutsSection,
+)
 from paxos_twisted.node.config import Config, ConfigError, load, make_config, parse
 from paxos_twisted.node.config_checks import TIME_MS_MIN
 from paxos_twisted.node.quantities import Address
@@ -613,7 +619,7 @@ def test_effective_configuration_reads_back_to_the_same() -> None:
 
 
 def every_key() -> Iterator[str]:
-    for section in (ClusterFile, DetectorSection, TimeoutsSection, NodeSection):
+    for section in (ClusterFile, DetectorSection, TimeoutsSection, PrimaryBackupSection, NodeSection):
         yield from section.__struct_fields__
 
 
@@ -632,11 +638,12 @@ def test_documentation_explains_every_key_with_its_default() -> None:
         "detector.heartbeat": "100ms", "detector.delay": "800ms", "detector.delta": "200ms", "timeouts.phase1": "250ms",
         "timeouts.phase2": "250ms", "timeouts.catch_up": "100ms", "timeouts.disk_slow": "1s", "alpha": "16384",
         "snapshot_every": "100000", "session_expiry": "10000000", "detector.policy": "sticky", "engine": "multipaxos",
+        "primary_backup.mode": "safe",
     }  # fmt: skip
     wanted = {"cluster", "application", "profile", "secret_file", "nodes", *settings}
     wanted |= {f"nodes[].{key}" for key in NodeSection.__struct_fields__}
     assert set(rows) == wanted
-    assert {key.split(".")[-1] for key in wanted} == set(every_key()) - {"detector", "timeouts"}
+    assert {key.split(".")[-1] for key in wanted} == set(every_key()) - {"detector", "timeouts", "primary_backup"}
     assert [key for key, default in settings.items() if f"`{default}`" not in rows[key]] == []
     effective = parse(HEAD + ONE).effective()
     assert [key for key, default in settings.items() if f"{key.split('.')[-1]}: {default}" not in effective] == []
