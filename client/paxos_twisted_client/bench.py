@@ -64,7 +64,7 @@ class BenchClient:
         self.refused = 0
         self.unknown = 0
         self._bench = bench
-        self._did = bench.side.did
+        self._is_rejected = bench.side.is_rejected
         self._workload = bench.side.workload(bench.plan.seed, process, bench.plan.workload)
 
     @property
@@ -107,7 +107,7 @@ class BenchClient:
         if request.outcome == OK:
             self.rtts_ns.append(finished_ns - request.started_ns)
             self.gap.answered(finished_ns, request.sent_ns)
-            if not self._did(request.op, request.result):
+            if self._is_rejected(request.op, request.result):
                 self.rejected += 1
         else:
             self.gap.failed(finished_ns)

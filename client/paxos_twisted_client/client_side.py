@@ -31,6 +31,8 @@ class Field(NamedTuple):
     """What the manual mode asks, and how complaints begin."""
     read: Callable[[str], Any]
     """The value of what was typed. Raises ValueError with a sentence about the text, without the question."""
+    is_piped: bool = False
+    """A single command takes it from a pipe to its standard input when it is left out. The last field only."""
 
 
 class Verb(NamedTuple):
@@ -86,7 +88,7 @@ class ClientSide(ABC):
     asked: str = "the rest"
     """What an empty line is followed by, in the greeting: "account, transaction and amount"."""
     rejected_key: str = "rejected"
-    """Under which name the JSON report of the bench counts the answers for which `did` is False."""
+    """Under which name the JSON report of the bench counts the answers that `is_rejected`."""
 
     # Words.
 
@@ -104,9 +106,21 @@ class ClientSide(ABC):
     def did(self, op: Any, result: Any) -> bool:
         """Whether the answer says that what was asked was done. If not, a single command ends with exit code 1."""
 
+    def is_rejected(self, op: Any, result: Any) -> bool:
+        """Whether the bench counts the answer as a "no"."""
+        return not self.did(op, result)
+
     @abstractmethod
     def say(self, op: Any, result: Any) -> str:
         """An answer for people: one line, or several for a list."""
+
+    def note(self, op: Any, result: Any) -> str:
+        """What is worth saying beside the answer, for people; "" when nothing is."""
+        return ""
+
+    def raw(self, op: Any, result: Any) -> bytes | None:
+        """The answer to a single command as a pipe should get it, to the byte; None: as `say` says it."""
+        return None
 
     @abstractmethod
     def op_json(self, op: Any) -> Any:
@@ -135,6 +149,16 @@ class ClientSide(ABC):
     @abstractmethod
     def workload(self, seed: int, process: int, options: Mapping[str, Any]) -> Workload:
         """What client `process` of a bench does. The same for the same arguments, on every machine, for ever."""
+
+    def say_workload(self, options: Mapping[str, Any]) -> str:
+        """The options of the bench in the title of its report; "" when there are none."""
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items())
+
+    # The prompt.
+
+    def toolbar(self) -> str:
+        """What the bottom line of the prompt shows beside the node in use."""
+        return ""
 
     # Made of the above.
 

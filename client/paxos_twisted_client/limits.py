@@ -28,5 +28,8 @@ HISTORY_BUFFER_BYTES: Final = 1024 * 1024
 BENCH_REQUESTS_MAX: Final = 100_000_000
 """Requests per client in one bench: eight bytes each are kept for the statistics."""
 
+BENCH_KEYS_MAX: Final = 1_000_000
+"""Keys in the bench of the key-value store: their weights are kept in memory (about 36 MB)."""
+
 BENCH_CLIENTS_MAX: Final = 4096
 """Clients in one bench: as many as one node accepts connections."""

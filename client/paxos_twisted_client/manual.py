@@ -114,6 +114,8 @@ class Manual:
             if self._terminal.is_interactive:
                 said.append(f"  ({rtt_ns / NS * 1000:.1f} ms)", style="dim")
             self._out.print(said, soft_wrap=True)
+            if note := self._side.note(request.op, request.result):
+                self._err.print(Text(note, style="dim"), soft_wrap=True)
         else:
             style = "magenta" if request.outcome == UNKNOWN else "yellow" if request.outcome == OK else "red"
             self._err.print(Text(sentence(self._side, request), style=style), soft_wrap=True)

@@ -21,6 +21,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred, DeferredList
 
 from paxos_twisted import __version__
+from paxos_twisted.limits import COMMAND_BYTES_MAX
 from paxos_twisted_client.bench import Bench, BenchPlan, Mark
 from paxos_twisted_client.client_side import ClientSide, Field, FormError, Verb
 from paxos_twisted_client.endpoints import Address
@@ -28,6 +29,7 @@ from paxos_twisted_client.form import Form
 from paxos_twisted_client.history import HistoryWriter
 from paxos_twisted_client.limits import BENCH_CLIENTS_MAX, BENCH_REQUESTS_MAX, OUTSTANDING_MAX
 from paxos_twisted_client.pool import Move, Pool
+from paxos_twisted_client.session import Request
 from paxos_twisted_client.settings import Settings, shared_options
 from paxos_twisted_client.target import FIRST, NEAREST, TARGETS, by_distance, starts
 
@@ -45,7 +47,9 @@ Exit codes:
   130  interrupted
 """
 
-SHARED: Final = ("nodes", "config", "cluster", "output", "timeout", "dial_timeout", "read_timeout", "write_timeout")
+SHARED: Final = (
+    "nodes", "config", "cluster", "output", "timeout", "dial_timeout", "read_timeout", "write_timeout", "loss",
+)  # fmt: skip
 """The names of `shared_options`."""
 
 
@@ -192,6 +196,8 @@ def _add_verb(group: click.Group, side: ClientSide, verb: Verb) -> None:
     def command(settings: Settings, /, **given: Any) -> None:
         words = [word for field in fields if (word := given.pop(field.name)) is not None]
         settings.take(given)
+        if len(words) == len(verb.fields) - 1 and verb.fields[-1].is_piped:
+            words.append(_piped(verb.fields[-1]))
         try:
             form = Form.from_words(side, [verb.name, *words])
             op = form.op()
@@ -202,13 +208,20 @@ def _add_verb(group: click.Group, side: ClientSide, verb: Verb) -> None:
     command.__doc__ = verb.summary
     function = click.pass_obj(shared_options(command))
     for field in reversed(fields):
-        function = click.argument(field.name, required=field in verb.fields)(function)
+        function = click.argument(field.name, required=field in verb.fields and not field.is_piped)(function)
     # Unknown options are let through as arguments: an amount may be negative (and the bank says what it thinks of it).
     group.command(
         verb.name,
         context_settings={"ignore_unknown_options": True},
         epilog=EXIT_CODES.format(server=side.server),
     )(function)
+
+
+def _piped(field: Field) -> str:
+    """All that comes through the pipe, as a word of the command line has it: bytes that are not UTF-8 are escaped."""
+    if sys.stdin.isatty():
+        raise click.UsageError(f"Missing argument '{field.name.upper()}'; it may also come through a pipe.")
+    return sys.stdin.buffer.read(COMMAND_BYTES_MAX + 1).decode("utf-8", "surrogateescape")
 
 
 def _add_completion(group: click.Group, side: ClientSide) -> None:
@@ -242,12 +255,23 @@ def _run_one(side: ClientSide, settings: Settings, op: Any) -> None:
         if is_json:
             click.echo(json.dumps(as_json(side, request, leader)))
         elif code == EXIT_OK:
-            click.echo(sentence(side, request))
+            _print_answer(side, request)
         else:
             click.echo(click.style(sentence(side, request), fg="red"), err=True, color=_color(sys.stderr))
         return code
 
     react(run)
+
+
+def _print_answer(side: ClientSide, request: Request) -> None:
+    op, result = request.op, request.result
+    raw = None if sys.stdout.isatty() else side.raw(op, result)
+    if raw is None:
+        click.echo(side.say(op, result))
+    else:
+        click.echo(raw, nl=False)
+    if note := side.note(op, result):
+        click.echo(note, err=True)
 
 
 # The prompt.
@@ -270,7 +294,7 @@ def _run_manual(side: ClientSide, settings: Settings, mode: ManualMode | None) -
 
         def toolbar() -> str:
             where = pool.leader or (f"looking for the leader: {pool.trouble}" if pool.trouble else "not connected")
-            return f"{settings.target(side.application).cluster} · {where}"
+            return " · ".join(filter(None, (settings.target(side.application).cluster, where, side.toolbar())))
 
         terminal: Terminal = (
             PromptTerminal(side.application, side.words, toolbar) if is_tty else PipeTerminal(reactor, sys.stdin)

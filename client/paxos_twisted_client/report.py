@@ -105,7 +105,7 @@ def print_tables(bench: Bench, console: Console) -> None:
     what = f"{plan.clients} client{'s' * (plan.clients != 1)} x {plan.requests} {bench.side.unit}s"
     how = f"{plan.outstanding} at a time" if plan.rate is None else f"{plan.rate:g} per second, open loop"
     if plan.workload:
-        how += ", " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plan.workload.items())
+        how += f", {bench.side.say_workload(plan.workload)}"
     together = summarize(_rtts(bench))
     table = Table(
         title=f"{what}, {how}, seed {plan.seed}",

@@ -68,15 +68,20 @@ class LocalCluster:
         directory: str | os.PathLike[str],
         f: int = 1,
         *,
+        engine: str = "multipaxos",
+        application: str = "bank",
         profile: str = "default",
         name: str = "local",
         base_port: int | None = None,
+        nodes: int | None = None,
         more: str = "",
         dies_with_us: bool = True,
     ) -> Self:
         """Make the configuration and the data directories of a new cluster of 2f+1 nodes. Nothing is started.
 
         Args:
+            nodes: how many, instead of 2f+1; see `make_config`.
+            engine, application: by name; which there are, the registries say.
             base_port: take ports from here on if they are free; otherwise, and by default, any that are.
             more: further lines of the configuration.
 
@@ -94,7 +99,15 @@ class LocalCluster:
         with open(os.open(folder / SECRET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(new_secret() + "\n")
         text = make_config(
-            f, cluster=name, profile=profile, ports=_ports(2 * f + 1, base_port), secret_file=SECRET, more=more
+            f,
+            cluster=name,
+            engine=engine,
+            application=application,
+            profile=profile,
+            ports=_ports(2 * f + 1 if nodes is None else nodes, base_port),
+            nodes=nodes,
+            secret_file=SECRET,
+            more=more,
         )
         path.write_text(text, encoding="utf-8")
         cluster = cls(folder, dies_with_us=dies_with_us)
