@@ -20,7 +20,7 @@ CRASH_DISTANCE = 600
 """Commands between two faults of one scenario: time enough for a failover at the usual rate."""
 SHARED = (
     *("cluster", "engine", "application", "profile", "alpha", "detector", "timeouts"),
-    *("snapshot_every", "session_expiry", "nodes"),
+    *("primary_backup", "snapshot_every", "session_expiry", "nodes"),
 )
 """Keys of cluster.yml that must be equal on all nodes at all times (docs/configuration.md)."""
 
@@ -55,13 +55,14 @@ def inventory_problems(
     """
     problems = []
     nodes = groups.get("paxosnodes", [])
-    if len(nodes) not in COUNTS:
+    engines = {hosts[host]["variables"].get("cluster_engine") for host in nodes}
+    if len(nodes) not in COUNTS and not (engines == {"primary-backup"} and 2 <= len(nodes) <= COUNTS[-1]):
         problems.append(
             f"the group paxosnodes has {len(nodes)} hosts; write 1, 3, 5, 7 or 9 of them "
             f"(2F+1 nodes survive F failures)"
         )
     if len(groups.get("monitoring", [])) != 1:
-        problems.append(f"the group monitoring has {len(groups.get('monitor', []))} hosts; write exactly one")
+        problems.append(f"the group monitoring has {len(groups.get('monitoring', []))} hosts; write exactly one")
     if not groups.get("clients"):
         problems.append("the group clients is empty; name at least one host that runs bankclient")
     problems += _id_problems(nodes, hosts)

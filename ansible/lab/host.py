@@ -41,8 +41,17 @@ def demand(*, root: bool = True) -> None:
             f"these Debian packages are missing: {' '.join(missing)}; "
             f"type: sudo apt-get install --no-install-recommends {' '.join(missing)}"
         )
+    if root and not problems and not may_make_namespaces():
+        problems.append(
+            "this machine does not let root make namespaces (is it a container?); use a real or a virtual machine"
+        )
     if problems:
         raise LabError("\n".join(problems))
+
+
+def may_make_namespaces() -> bool:
+    """Whether the kernel lets us. Root of a container usually may not."""
+    return subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True, check=False).returncode == 0
 
 
 def find(command: str) -> str | None:

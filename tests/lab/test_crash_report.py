@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_inventory_checks import ANSIBLE, load
 
-report = load(ANSIBLE / "tools" / "crash_report.py")
+from paxos_twisted.report.folder import Folder
+from paxos_twisted.report.judge import judge
+from paxos_twisted.report.markdown import markdown
+from paxos_twisted.report.model import Run, Scenario
 
 ABOUT = {
     "name": "leader-killed",
@@ -79,7 +81,7 @@ def files() -> dict[str, dict[str, Any]]:
     }
 
 
-def judged(folder: Path, hosts: dict[str, dict[str, Any]], about: dict[str, Any] | None = None) -> Any:
+def judged(folder: Path, hosts: dict[str, dict[str, Any]], about: dict[str, Any] | None = None) -> Scenario:
     folder.mkdir(exist_ok=True)
     (folder / "scenario.json").write_text(json.dumps(about or ABOUT))
     for host, contents in hosts.items():
@@ -89,7 +91,7 @@ def judged(folder: Path, hosts: dict[str, dict[str, Any]], about: dict[str, Any]
                 entry = tarfile.TarInfo(f"./{name}")
                 entry.size = len(data)
                 tar.addfile(entry, io.BytesIO(data))
-    return report.judge(report.Folder(folder))
+    return judge(Folder(folder))
 
 
 def test_a_run_in_which_all_is_well(tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_a_skipped_scenario_says_why(tmp_path: Path) -> None:
 
 
 def test_the_report_has_a_table_and_a_section_for_each_scenario(tmp_path: Path) -> None:
-    text = report.markdown("run", [judged(tmp_path, files())])
+    text = markdown(Run("run", "Crash tests: run", [judged(tmp_path, files())]))
     assert "**All properties hold.**" in text
     assert "| [leader-killed](#leader-killed) | ✓ ok | 80 ms | 25% | 1 |" in text
     assert "| monitor/1 | 50 | 1.00 |" in text

@@ -100,6 +100,15 @@ def test_wrong_groups_are_told(groups: dict[str, list[str]], sentence: str) -> N
     assert any(sentence in problem for problem in paxos.inventory_problems(HOSTS, {**GROUPS, **groups}, ROLES))
 
 
+def test_primary_backup_may_have_an_even_number_of_nodes() -> None:
+    groups = {**GROUPS, "paxosnodes": ["node1", "node2"]}
+    hosts = {
+        name: {**one, "variables": {**one["variables"], "cluster_engine": "primary-backup"}}
+        for name, one in HOSTS.items()
+    }
+    assert paxos.inventory_problems(hosts, groups, ROLES) == []
+
+
 FACTS: dict[str, Any] = {
     "python": [3, 11, 2],
     "python_executable": "/usr/bin/python3",
