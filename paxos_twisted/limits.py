@@ -67,6 +67,10 @@ PEER_BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
 CLIENT_BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
 """Answers that wait for a client that does not read. Beyond it the connection is closed."""
 
+CLIENT_ANSWERS_BYTES_MAX: Final = CLIENT_BUFFER_BYTES_MAX // 2
+"""With more of them, answers to reads are not added: those reads are refused as "overloaded" and come again. So a client
+may ask for much at once (256 values of 64 KiB), and is not taken for one that does not read."""
+
 CLIENT_CONNECTIONS_MAX: Final = 4096
 """Further connections are told so and closed."""
 
@@ -237,6 +241,23 @@ HTTP_BODY_BYTES_MAX: Final = 64 * 1024
 
 HTTP_CONNECTIONS_MAX: Final = 64
 """A Prometheus, a few people, a health check. Further connections are closed at once."""
+
+EPAXOS_OPEN_MAX: Final = 1024
+"""Instances that a replica of EPaxos may have begun and not executed. What comes meanwhile waits, in larger batches."""
+
+EPAXOS_OPEN_PER_KEY: Final = 8
+"""The same of instances that write one key: it bounds how long chains of dependencies and components grow. Enough for a
+new one every few milliseconds in a network with round trips of tens of them."""
+
+EPAXOS_KEYS_MAX: Final = 500_000
+"""Keys in the conflict index, some 300 bytes each. More can only come together while a replica is away for long. Then
+those that are executed here are forgotten, and recoveries that ask about them are left to others."""
+
+EPAXOS_LOOK_AT_MAX: Final = 512
+"""Uncommitted instances of a column that are looked at each time for being overdue: the oldest count."""
+
+EPAXOS_ASK_RANGES_MAX: Final = 256
+"""Ranges of slots in one Ask."""
 
 HAPPENINGS_KEPT: Final = 256
 """Leadership events that a node remembers for /events: a failover has about ten. The oldest are forgotten."""

@@ -8,6 +8,7 @@ import msgspec
 from paxos_twisted.apps.application import Application
 from paxos_twisted.core.command import Command
 from paxos_twisted.limits import (
+    CLIENT_ANSWERS_BYTES_MAX,
     CLIENT_BUFFER_BYTES_MAX,
     CLIENT_CONNECTIONS_MAX,
     CLIENT_FRAME_BYTES_MAX,
@@ -107,6 +108,8 @@ class ClientPort:
         """The node stops: requests are no longer taken."""
         frame_type: Any = Command[application.op_type]  # type: ignore[name-defined]
         self.encode = msgspec.msgpack.Encoder().encode
+        has_rereads = type(application).is_reread is not Application.is_reread
+        self.is_reread = application.is_reread if has_rereads else None
         self.metrics = metrics
         self.feeds: Feeds | None = None
         """Who follows what; None when the application has no feeds."""
@@ -189,6 +192,8 @@ class ClientStream:
         self._client = client
         # Requests without a reply: (arrival, operation) by seq, or by (client, seq) for clients other than the first.
         self._open: dict[int | tuple[int, int], tuple[float, str]] = {}
+        self._rereads: set[int | tuple[int, int]] = set()
+        """Those of `_open` that only read and whose outcome nobody keeps."""
         self._held: list[Iterator[bytes]] = []  # frames that came when the driver had enough to do
         self._is_reading = True
         self._is_blocked = False
@@ -206,7 +211,7 @@ class ClientStream:
             self._read_or_not()
             return
         decode, by_client, operation_name = port.decode, port.by_client, port.application.op_name
-        own, open_requests = self._client, self._open
+        own, open_requests, is_reread = self._client, self._open, port.is_reread
         now = port.connections.clock.seconds()
         for payload in frames:
             try:
@@ -224,7 +229,10 @@ class ClientStream:
             if len(payload) > COMMAND_BYTES_MAX or port.is_draining:
                 self._turn_down(client, command.seq, len(payload))
                 continue
-            open_requests[command.seq if client == own else (client, command.seq)] = now, operation_name(command.op)
+            key = command.seq if client == own else (client, command.seq)
+            open_requests[key] = now, operation_name(command.op)
+            if is_reread is not None and is_reread(command.op):
+                self._rereads.add(key)
             requests.on_request(payload, command)
 
     def on_bad_stream(self, text: str) -> None:
@@ -263,15 +271,22 @@ class ClientStream:
 
     def _send(self, client: int, reply: Reply) -> None:
         connection, port = self.connection, self._port
-        if connection.out_bytes > CLIENT_BUFFER_BYTES_MAX:
+        if isinstance(reply, ProtocolError):
+            connection.send(port.encode(reply))
+            return
+        key = reply.seq if client == self._client else (client, reply.seq)
+        if connection.out_bytes > CLIENT_ANSWERS_BYTES_MAX:
             connection.push()  # much may have gathered in this turn without any fault of the client
             if connection.out_bytes > CLIENT_BUFFER_BYTES_MAX:
                 port.connections.count("client", "slow", f"{connection.address} does not read its answers")
                 connection.abort()
+            elif connection.out_bytes > CLIENT_ANSWERS_BYTES_MAX and key in self._rereads and type(reply) is Answer:
+                # It asked for much at once. A read has changed nothing: it may come again as if it had not been.
+                text = f"{connection.out_bytes} bytes of answers wait to be read"
+                reply = Refused(reply.client, reply.seq, "overloaded", text)
         connection.send(port.encode(reply))
-        if isinstance(reply, ProtocolError):
-            return
-        entry = self._open.pop(reply.seq if client == self._client else (client, reply.seq), None)
+        self._rereads.discard(key)
+        entry = self._open.pop(key, None)
         if entry is None:  # answered before: the client had repeated its request
             return
         arrival, operation = entry

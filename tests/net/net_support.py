@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from paxos_twisted.apps.application import Application
 from paxos_twisted.apps.bank import DEPOSIT, Bank, BankOp
 from paxos_twisted.core.command import Command
 from paxos_twisted.core.engine import LinkState
@@ -163,7 +164,7 @@ class FakeMetrics:
 class Shell:
     """The network shell of node 1 of three, with everything around it faked."""
 
-    def __init__(self, secret: str = "") -> None:
+    def __init__(self, secret: str = "", application: Application | None = None) -> None:
         self.clock = Clock()
         self.turn = Turn(self.clock)
         self.connections = Connections(self.clock, self.turn, {})
@@ -191,7 +192,7 @@ class Shell:
         self.metrics = FakeMetrics()
         self.clients = ClientPort(
             local=self.local,
-            application=Bank(),
+            application=application or Bank(),
             addresses={ME: "127.0.0.1:7101", TWO: "127.0.0.1:7102", THREE: "127.0.0.1:7103"},
             connections=self.connections,
             requests=self.requests,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from net_support import ME, THREE, TWO, FakeTransport, Shell, client_hello, encode, read_greeting, rejection, request
 
-from paxos_twisted.apps.bank import BankResult
+from paxos_twisted.apps.bank import BALANCE, Bank, BankOp, BankResult
 from paxos_twisted.core.command import NOOP, Command
 from paxos_twisted.limits import CLIENT_BUFFER_BYTES_MAX, COMMAND_BYTES_MAX, SESSION_WINDOW, SESSIONS_PER_CONNECTION_MAX
 from paxos_twisted.net.clients import RETRY_AFTER_MS
@@ -403,6 +403,35 @@ def test_many_large_answers_in_one_turn_are_no_reason_to_cut_a_client_off_that_r
         shell.clients.reply(7, big)
     shell.end_turn()
     assert len(replies(client)) == count
+
+
+class RereadingBank(Bank):
+    """Enquiries may be made again."""
+
+    def is_reread(self, op: BankOp) -> bool:
+        return op.kind == BALANCE
+
+
+def test_reads_that_ask_for_more_than_is_kept_come_again_and_writes_are_answered() -> None:
+    shell = Shell(application=RereadingBank())
+    client = shell.accept_client()
+    count = CLIENT_BUFFER_BYTES_MAX // 100_000
+    for seq in range(1, count + 1):
+        client.say(encode(Command(SEVEN, -1, seq, 1, BankOp(BALANCE, 3))))
+    client.say(request(count + 1))
+    client.protocol.pauseProducing()  # what is sent stays with us
+    for seq in range(1, count + 1):
+        shell.clients.reply(7, answer(seq, error="x" * 100_000))
+    shell.clients.reply(7, answer(count + 1))
+    client.protocol.resumeProducing()
+    shell.end_turn()
+    said = replies(client)
+    assert not client.is_aborted
+    assert [reply.seq for reply in said] == [*range(1, count + 2)]
+    refused = [reply for reply in said if isinstance(reply, Refused)]
+    assert count // 3 < len(refused) < count
+    assert {reply.reason for reply in refused} == {"overloaded"}
+    assert isinstance(said[-1], Answer), "a write was applied: it is answered, whatever waits"
 
 
 # Stopping
