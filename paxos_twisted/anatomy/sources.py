@@ -20,9 +20,8 @@ class Clocks:
 
     def monotonic_ns(self, unix_ns: int, node: int | None = None) -> int:
         """A time of a node (None: of the client's own machine)."""
-        return (
-            unix_ns - self.offsets_ns.get(node, 0) - self._behind_ns if node is not None else unix_ns - self._behind_ns
-        )
+        offset_ns = 0 if node is None else self.offsets_ns.get(node, 0)
+        return unix_ns - offset_ns - self._behind_ns
 
 
 def events_of_collected(collected: Mapping[str, Any], clocks: Clocks) -> list[Event]:

@@ -5,8 +5,8 @@ must notice (detect), be chosen (elect), ask a majority what was voted (phase 1)
 on it is the client, until its request is where it belongs: it waits for a timer of its own (client timeout), or
 connects and asks around (reconnect). The rest is an ordinary commit, the first one (first commit).
 
-So the phases follow each other without gap or overlap, and their sum is the wait. What the client does while the cluster
-has no leader costs nothing and is not counted: it would have had to wait anyway.
+So the phases follow each other without gap or overlap, and their sum is the wait. What the client does while the
+cluster has no leader costs nothing and is not counted: it would have had to wait anyway.
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -10,9 +11,13 @@ from paxos_twisted_client.endpoints import parse_address
 from paxos_twisted_client.statistics import percentile
 from twisted.internet.threads import deferToThread
 
+from paxos_twisted.anatomy.sources import merged
+from paxos_twisted.cluster.dissect import Evidence, dissect, events_of, run_facts
 from paxos_twisted.cluster.load import Load, LoadError
 from paxos_twisted.cluster.local import ClusterError, LocalCluster
 from paxos_twisted.cluster.nemesis import Nemesis, Round, Stuck
+from paxos_twisted.report.main import write
+from paxos_twisted.report.model import MISSED, OK, UNKNOWN, Check, Run, anatomy_json
 
 KINDS: Final = {
     "kill": "kill leader",
@@ -61,6 +66,8 @@ class Report(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     target: Target
     trouble: str | None = None
+    anatomies: list[dict[str, Any]] = []
+    """Where the time went, for each fault that moved leadership: of the client that waited longest."""
 
     @property
     def median_ms(self) -> float:
@@ -98,9 +105,17 @@ def target_of(kind: str, delay_ms: int, times: int) -> Target:
 
 
 async def run_failover(
-    reactor: Any, plan: Plan, cluster: LocalCluster, on_progress: Callable[[Report], object] = lambda report: None
+    reactor: Any,
+    plan: Plan,
+    cluster: LocalCluster,
+    on_progress: Callable[[Report], object] = lambda report: None,
+    evidence: Evidence | None = None,
 ) -> Report:
-    """Measure on `cluster` (made, not started). The caller ends its processes."""
+    """Measure on `cluster` (made, not started). The caller ends its processes.
+
+    Args:
+        evidence: keeps what a written report is made from.
+    """
     rng = Random(plan.seed)
     started = time.monotonic()
     target = target_of(plan.kind, cluster.config.settings.delay_ms, plan.times)
@@ -115,13 +130,22 @@ async def run_failover(
         records=False,
     )
     nemesis = Nemesis(reactor, cluster, load, rng)
+    if evidence is not None:
+        load.on_answer = evidence.on_answer
     try:
         cluster.start()
         await deferToThread(cluster.wait_ready)
         load.run()
         for _ in range(plan.times):
             await nemesis.pause(rng.uniform(*PAUSE_S))
-            _add(report, await nemesis.round(KINDS[plan.kind]))
+            before = await deferToThread(events_of, cluster)  # a node that is killed takes them with it
+            done = await nemesis.round(KINDS[plan.kind])
+            _add(report, done)
+            events = merged(before, await deferToThread(events_of, cluster))
+            anatomies = dissect(cluster, events, done.fault, done.waits)
+            report.anatomies += [anatomy_json(anatomy) for anatomy in anatomies[:1]]
+            if evidence is not None:
+                evidence.add(done, anatomies, events)
             report.answered, report.seconds = load.answered, time.monotonic() - started
             on_progress(report)
     except (Stuck, LoadError, ClusterError) as error:
@@ -129,6 +153,41 @@ async def run_failover(
     finally:
         await load.close()
     return report
+
+
+def write_report(folder: Path, report: Report, evidence: Evidence, cluster: LocalCluster) -> None:
+    """index.html, report.json and report.md.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    plan, target = report.plan, report.target
+    title = f"{KINDS[plan.kind].capitalize()}: {len(report.gaps_ms)} times under the load of {plan.clients} clients"
+    scenario = evidence.scenario(plan.kind, title, _checks(report, target), [int(node) for node in cluster.members])
+    scenario.leader_changes = report.leader_changes
+    facts = {**run_facts(cluster), "seed": str(plan.seed), "answered": f"{report.answered:,} transactions"}
+    run = Run(folder.name, title, [scenario], facts, cluster.config_path.read_text("utf-8"))
+    write(run, folder)
+
+
+def _checks(report: Report, target: Target) -> list[Check]:
+    def at_most(name: str, value: float, limit: float | None, unit: str) -> list[Check]:
+        if limit is None:
+            return []
+        return [Check(name, OK if value <= limit else MISSED, f"{value:.0f}{unit}, {limit:.0f}{unit} are promised")]
+
+    checks = [
+        Check("clients were served again after every fault", UNKNOWN if report.trouble else OK, report.trouble or ""),
+        *at_most("median wait", report.median_ms, target.median_ms, " ms"),
+        *at_most("longest wait", report.worst_ms, target.worst_ms, " ms"),
+        *at_most("leader changes", report.leader_changes, target.leader_changes, ""),
+    ]
+    if report.anatomies:
+        wrong = [f"{each['gap_ms']:.1f} ms" for each in report.anatomies if not each["is_explained"]]
+        rest_ms = max(abs(each["remainder_ms"]) for each in report.anatomies)
+        text = "not those of " + ", ".join(wrong) if wrong else f"at most {rest_ms:.2f} ms belong to no phase"
+        checks.append(Check("the phases make up each wait", MISSED if wrong else OK, text))
+    return checks
 
 
 def _add(report: Report, done: Round) -> None:

@@ -151,10 +151,10 @@ class Nemesis:
     # The faults. What they break is repaired afterwards. Each returns whether clients were seen to be served again.
 
     async def _kill_leader(self, leader: NodeId, others: list[NodeId]) -> bool:
-        return await self._while_served(leader, self._cluster.kill)
+        return await self._while_served(leader, self._kill)
 
     async def _kill_follower(self, leader: NodeId, others: list[NodeId]) -> bool:
-        return await self._while_served(others[0], self._cluster.kill)
+        return await self._while_served(others[0], self._kill)
 
     async def _kill_majority(self, leader: NodeId, others: list[NodeId]) -> bool:
         """The leader, and whoever may be about to take over."""
@@ -203,8 +203,16 @@ class Nemesis:
     async def _while_served(self, node: NodeId, break_it: Callable[[NodeId], object]) -> bool:
         before = self._load.answers()
         self._strike(node, break_it)
+        if break_it == self._kill:
+            self._cluster.kill(node)  # waits until it is gone
         await self._until_served(before)
         return True
+
+    def _kill(self, node: NodeId) -> None:
+        """Do not wait until it is gone: this moment is measured."""
+        process = self._cluster.process(node)
+        assert process is not None
+        process.send(signal.SIGKILL)
 
     def _strike(self, node: NodeId, break_it: Callable[[NodeId], object]) -> None:
         begun_ns = self._load.now_ns()

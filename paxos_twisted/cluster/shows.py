@@ -17,7 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from paxos_twisted.cluster.command_line import f_option
 from paxos_twisted.cluster.demo import Plan, run_demo
 from paxos_twisted.cluster.demo_screens import WIDTH, Screen, Silent
-from paxos_twisted.cluster.failover import KINDS, run_failover
+from paxos_twisted.cluster.dissect import Evidence
+from paxos_twisted.cluster.failover import KINDS, run_failover, write_report
 from paxos_twisted.cluster.failover import Plan as FailoverPlan
 from paxos_twisted.cluster.failover import Report as FailoverReport
 from paxos_twisted.cluster.local import LocalCluster
@@ -144,9 +145,19 @@ def soak(
 @click.option("--clients", type=click.IntRange(1, 64), default=3, show_default=True)
 @click.option("--seed", type=int, envvar="PAXOS_SEED", help="Of faults and transactions; else a random one.")
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
+@click.option(
+    "--report", "folder", type=click.Path(file_okay=False, path_type=Path), help="Write a page with plots into it."
+)
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def failover(
-    f: int, times: int, kind: str, clients: int, seed: int | None, directory: Path | None, output: str
+    f: int,
+    times: int,
+    kind: str,
+    clients: int,
+    seed: int | None,
+    directory: Path | None,
+    folder: Path | None,
+    output: str,
 ) -> None:
     """Measure how long clients wait.
 
@@ -159,12 +170,20 @@ def failover(
     restart        SIGTERM a follower
     kill-follower  kill -9 a follower
 
+    Each wait is taken apart: detection, election, phase 1 ..., and what part of it is timeouts (docs/failover.md).
     The exit code is 3 when a figure is worse than what we promise of it.
     """
     plan = FailoverPlan(kind=kind, times=times, clients=clients, seed=_seed(seed), f=f)
+    evidence = None if folder is None else Evidence(plan.seed)
 
     def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, FailoverReport]]:
-        return lambda reactor: run_failover(reactor, plan, cluster, progress.failover)
+        async def measure(reactor: Any) -> FailoverReport:
+            report = await run_failover(reactor, plan, cluster, progress.failover, evidence)
+            if folder is not None and evidence is not None:
+                write_report(folder, report, evidence, cluster)
+            return report
+
+        return measure
 
     try:
         report = _with_cluster(directory, "failover", f, "", run, keep=lambda end: end.trouble is not None)

@@ -206,11 +206,7 @@ times = st.integers(-50, 1200).map(float)
 names = st.sampled_from(
     ["link_lost", "link_refused", "campaign", "phase1", "promised", "filled", "started", "phase1_failed", "leader"]
 )
-some_events = st.lists(
-    st.builds(
-        lambda ms, node, name, peer: event(ms, node, name, peer), times, st.integers(1, 3), names, st.integers(1, 3)
-    )
-)
+some_events = st.lists(st.builds(event, times, st.integers(1, 3), names, st.integers(1, 3)))
 some_steps = st.lists(
     st.builds(
         step,
