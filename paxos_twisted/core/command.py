@@ -1,6 +1,6 @@
 """What a client asks for, and how runs of such commands are kept as the bytes in which they came."""
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -30,9 +30,18 @@ class Command(msgspec.Struct, Generic[Op], array_like=True, tag=1, frozen=True, 
 NOOP = b"\xc0"
 """The command that does nothing (msgpack nil). Only proposers make it; a client that sends it is refused."""
 
-BARRIER = b"\xc3"
-"""The command that ends a generation of sessions (msgpack true), where no single order of all commands gives one to
-count by. Only replicas make it; a client that sends it is refused."""
+
+class Barrier(msgspec.Struct, array_like=True, tag=0, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The command that ends a generation of sessions, where no single order of all commands gives one to count by. Only
+    replicas make it. It looks like a command that no client waits for."""
+
+    client: ClassVar[int] = -1
+    seq: ClassVar[int] = 0
+    op: ClassVar[None] = None
+
+
+BARRIER = msgspec.msgpack.encode(Barrier())
+"""As bytes."""
 
 Run = bytes
 """Encoded commands of consecutive slots, one behind the other."""

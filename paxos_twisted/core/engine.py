@@ -39,6 +39,10 @@ class DiskState(Enum):
     FULL = "full"
 
 
+class LogDamaged(Exception):
+    """An engine cannot go on from what was recovered of its log: the node must not start. The text is a sentence."""
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Commands that came in one reactor turn, as the bytes that came."""
 
@@ -73,7 +77,17 @@ class Returned(msgspec.Struct, frozen=True, gc=False):
 class Output:
     """What the engine wants done since the last `take_output`."""
 
-    __slots__ = ("decided", "events", "records", "returned", "sends", "sends_after", "snapshot_wanted_by", "write_no")
+    __slots__ = (
+        "decided",
+        "events",
+        "is_snapshot_stale",
+        "records",
+        "returned",
+        "sends",
+        "sends_after",
+        "snapshot_wanted_by",
+        "write_no",
+    )
 
     def __init__(self, write_no: int) -> None:
         self.write_no = write_no
@@ -88,6 +102,8 @@ class Output:
         self.events: list[Event] = []
         self.snapshot_wanted_by: list[NodeId] = []
         """Peers that asked for slots that are truncated here: they need the snapshot."""
+        self.is_snapshot_stale = False
+        """The newest snapshot would not help one of them: a new one should be taken soon."""
 
     def is_empty(self) -> bool:
         """Nothing to do."""
@@ -100,6 +116,27 @@ class Output:
             or self.events
             or self.snapshot_wanted_by
         )
+
+
+class OwnPart(Protocol):
+    """What an engine offers, besides, if all replicas need not apply all commands in one order: positions then say how
+    much was applied, and not what."""
+
+    def snapshot_part(self) -> bytes:
+        """What belongs into a snapshot of the state after the last `take_output`. Carried with its pieces."""
+        ...
+
+    def accepts_snapshot(self, part: bytes) -> bool:
+        """Whether a peer's snapshot with this part covers everything that was given out here."""
+        ...
+
+    def on_installed(self, slot: Slot, part: bytes) -> None:
+        """As in `Engine`."""
+        ...
+
+    def coverage(self) -> str:
+        """Names the set of commands that were given out: equal on two nodes exactly when the sets are."""
+        ...
 
 
 class Engine(Protocol):
@@ -167,7 +204,10 @@ class Engine(Protocol):
         ...
 
     def on_installed(self, slot: Slot) -> None:
-        """A snapshot from a peer was installed and is durable: every slot up to `slot` is applied."""
+        """A snapshot from a peer was installed and is durable: every slot up to `slot` is applied.
+
+        An engine with a part of its own (see `OwnPart`) also gets that part.
+        """
         ...
 
     def take_output(self) -> Output:

@@ -106,6 +106,23 @@ class LineDiverged(msgspec.Struct, frozen=True, tag=True):
     adu: Slot
 
 
+class RecoveryStarted(msgspec.Struct, frozen=True, tag=True):
+    """EPaxos: this node recovers instance (replica, slot) in `ballot`."""
+
+    replica: int
+    slot: Slot
+    ballot: int
+
+
+class InstanceRecovered(msgspec.Struct, frozen=True, tag=True):
+    """EPaxos: this node's recovery has decided an instance."""
+
+    replica: int
+    slot: Slot
+    outcome: str
+    """commands or noop."""
+
+
 Event = (
     LeaderChanged
     | Suspected
@@ -120,4 +137,6 @@ Event = (
     | ViewAsked
     | ViewChanged
     | LineDiverged
+    | RecoveryStarted
+    | InstanceRecovered
 )

@@ -149,19 +149,22 @@ class ViewLog(msgspec.Struct, array_like=True, tag=22, frozen=True, gc=False):
 
 
 class ViewKept(msgspec.Struct, array_like=True, tag=23, frozen=True, gc=False):
-    """Primary-backup: what the first `slot` + 1 decisions about views have led to. It stands for the records of the
-    Multi-Paxos part that are truncated, and repeats the promise `rnd`."""
+    """Primary-backup: what the first `slot` + 1 decisions about views have led to, and what this node has promised and
+    voted besides. It stands for the records of the Multi-Paxos part that are truncated."""
 
     slot: Slot
     epoch: int
     members: tuple[NodeId, ...]
     nonce: int
     rnd: Round
+    votes: tuple[tuple[Slot, int, Round, bytes], ...] = ()
+    """(slot, count, round, values) of the votes above `slot`."""
 
     @property
     def header(self) -> Header:
         """All the slots that it stands for: a node that lost it must not look as if it had never voted there."""
-        return view_header(Header(0, self.slot + 1, self.rnd) if self.slot >= 0 else Header(rnd=self.rnd))
+        count = max([self.slot + 1, *(slot + count for slot, count, _, _ in self.votes)])
+        return view_header(Header(0, count, self.rnd) if count else Header(rnd=self.rnd))
 
 
 def view_header(header: Header) -> Header:
@@ -188,7 +191,60 @@ def unview_header(header: Header) -> Header:
     return Header(NO_SLOT - header.slot - header.count, header.count, header.rnd)
 
 
-LogRecord = Promised | Voted | Chosen | Reached | PeerSeen | Held | Entered | ViewLog | ViewKept
+class Cell(msgspec.Struct, array_like=True, tag=9, frozen=True, gc=False):
+    """EPaxos: all that this replica knows of one instance. The newest record of an instance counts."""
+
+    at: Slot
+    """How many commands had been executed here when it was written, less one: what is written below the position of a
+    snapshot, and speaks only of instances that it covers, may go."""
+    replica: int
+    slot: Slot
+    status: int
+    bal: int
+    vbal: int
+    deps: tuple[int, ...]
+    seq: int
+    is_noop: bool
+    init_deps: tuple[int, ...] | None
+    init_seq: int
+    count: int
+    values: bytes | None
+    """The commands; None: they stand in an earlier record of the instance."""
+
+    @property
+    def header(self) -> Header:
+        """A vote, or a ballot joined: a node that lost it must not go on as if it had never been."""
+        return Header(self.at, 1)
+
+
+class Decisions(msgspec.Struct, array_like=True, tag=10, frozen=True, gc=False):
+    """EPaxos: these instances are committed. Others know it, too."""
+
+    at: Slot
+    """As `Cell.at`."""
+    cells: tuple[tuple[int, Slot, int, bool, tuple[int, ...]], ...]
+    """(replica, slot, seq, whether it is a no-op, deps)."""
+
+    @property
+    def header(self) -> Header:
+        """It can be lost without harm: a node then asks again. But it may only go with what stands around it."""
+        return Header(self.at + 1, 0)
+
+
+class Vowed(msgspec.Struct, array_like=True, tag=11, frozen=True, gc=False):
+    """EPaxos: this replica votes for no instance that depends on less than this without adding to it."""
+
+    at: Slot
+    """As `Cell.at`."""
+    deps: tuple[int, ...]
+
+    @property
+    def header(self) -> Header:
+        """A promise."""
+        return Header(self.at, 1)
+
+
+LogRecord = Promised | Voted | Chosen | Reached | PeerSeen | Held | Entered | ViewLog | ViewKept | Cell | Decisions | Vowed
 """These get a number each, and stay in order."""
 
 Record = LogRecord | SnapshotPiece | SnapshotTaken | Truncated
@@ -196,4 +252,4 @@ Record = LogRecord | SnapshotPiece | SnapshotTaken | Truncated
 
 def size_of_values(record: Record) -> int:
     """Bytes of the commands in a record: nearly all that it is on disk and in queues."""
-    return len(getattr(record, "values", b""))
+    return len(getattr(record, "values", None) or b"")

@@ -10,13 +10,17 @@ import msgspec
 from msgspec import Meta
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Command
-from paxos_twisted.core.sessions import Refusal, Sessions
+from paxos_twisted.core.command import Barrier, Command
+from paxos_twisted.core.sessions import GENERATIONS_KEPT, Refusal, Sessions
 from paxos_twisted.core.table import Photograph, Table
 from paxos_twisted.limits import SHARDS, SNAPSHOT_PIECE_BYTES_MAX
 from paxos_twisted.types import NO_SLOT, Slot
 
 PIECE_BYTES_TARGET = SNAPSHOT_PIECE_BYTES_MAX // 4
+
+ENGINE_PART = 255
+"""Stands in place of a table's number for what the engine puts into a snapshot."""
+
 _PART = struct.Struct(">II")
 
 
@@ -27,18 +31,25 @@ class SnapshotError(Exception):
 class ReplicatedState:
     """What every replica holds alike after the same slots: EQ and XO of docs/guarantees.md."""
 
-    def __init__(self, application: Application, session_expiry_slots: int) -> None:
+    def __init__(self, application: Application, session_expiry_slots: int, *, is_ordered: bool = True) -> None:
+        """`is_ordered`: all replicas apply all commands in one order. Otherwise sessions are counted in generations."""
         self.application = application
-        self.sessions = Sessions(application.result_type, session_expiry_slots)
+        self.is_ordered = is_ordered
+        self.sessions = Sessions(application.result_type, session_expiry_slots, in_generations=not is_ordered)
         self.applied: Slot = NO_SLOT
         """Every slot up to here is applied; never goes down."""
+        # A barrier looks like a command that no client waits for.
+        kind: Any = Command[application.op_type] | None  # type: ignore[name-defined]
         self.decoder: msgspec.msgpack.Decoder[list[Command[Any] | None]] = msgspec.msgpack.Decoder(
-            list[Command[application.op_type] | None]  # type: ignore[name-defined]
+            list[kind if is_ordered else kind | Barrier]  # type: ignore[valid-type]
         )
         """Decodes a run (see `paxos_twisted.core.command.array_of`)."""
         self.commands_applied = 0
         self.duplicates = 0
         self.noops = 0
+        self.engine_part = b""
+        """What the engine had put into the snapshot that was installed last."""
+        self._since_barrier = 0
         self.from_snapshot = 0
         """Slots whose effect came with a snapshot. The four together are always `applied` + 1."""
         rereads = type(application).is_reread is not Application.is_reread
@@ -51,6 +62,8 @@ class ReplicatedState:
             For each command its result, or a `Refusal` by the session table, or None for a no-op.
         """
         assert slot == self.applied + 1, f"slot {slot} is not the next after {self.applied}"
+        if not self.is_ordered:
+            return self._apply_in_generations(commands)
         find, store, execute = self.sessions.find, self.sessions.store, self.application.apply
         is_reread = self._is_reread
         results: list[Any] = []
@@ -74,6 +87,43 @@ class ReplicatedState:
         self.applied = slot - 1
         return results
 
+    def _apply_in_generations(self, commands: Sequence[Command[Any] | None]) -> list[Any]:
+        """The same where positions differ between replicas: nothing that they share may depend on one."""
+        sessions, application = self.sessions, self.application
+        results: list[Any] = []
+        for command in commands:
+            result: Any = None
+            if command is None:
+                self.noops += 1
+            elif isinstance(command, Barrier):
+                self.noops += 1
+                self._since_barrier = 0
+                sessions.end_generation()
+            else:
+                result = sessions.find(command)
+                if result is None:
+                    result = application.apply(command.op, command.client)
+                    if self._is_reread is None or not self._is_reread(command.op):
+                        sessions.store(sessions.generation, command, result)
+                    self.commands_applied += 1
+                else:
+                    self.duplicates += 1
+            results.append(result)
+        self._since_barrier += len(commands)
+        self.applied += len(commands)
+        return results
+
+    @property
+    def birth(self) -> int:
+        """What a client that chooses its id now takes for the birth of its session."""
+        return self.applied if self.is_ordered else self.sessions.generation
+
+    @property
+    def wants_barrier(self) -> bool:
+        """A generation of sessions should end: somebody should propose a barrier."""
+        length = max(self.sessions.expiry_slots // GENERATIONS_KEPT, 1)
+        return not self.is_ordered and (self._since_barrier >= length or self.sessions.wants_barrier)
+
     def tables(self) -> list[Table[Any, Any]]:
         """Sessions first, then the application's tables."""
         return [self.sessions.table, *self.application.tables()]
@@ -94,13 +144,15 @@ class ReplicatedState:
         try:
             for piece in pieces:
                 for index, rows in _decode_piece(piece):
-                    fresh[index].load(rows)
+                    if index != ENGINE_PART:
+                        fresh[index].load(rows)
         except (*_MALFORMED, IndexError) as error:
             raise SnapshotError(f"the snapshot of slot {slot} does not decode: {error}") from error
         for table, new in zip(self.tables(), fresh, strict=True):
             table.replace(new.shards)
         self.from_snapshot += slot - self.applied
         self.applied = slot
+        self.engine_part = engine_part_of(pieces)
 
 
 class Picture:
@@ -113,6 +165,11 @@ class Picture:
         self._hash = hashlib.sha256(_slot_bytes(self.slot))
         self._index = 0
         self._chunks: deque[tuple[int, bytes]] = deque()  # of parts that are longer than a piece should be
+
+    def add_engine_part(self, part: bytes) -> None:
+        """Put what belongs to the engine before the state. Called at once after the picture was started."""
+        chunks = range(0, len(part), PIECE_BYTES_TARGET)
+        self._chunks.extend((ENGINE_PART, part[start : start + PIECE_BYTES_TARGET]) for start in chunks)
 
     def next_piece(self, parts_max: int = 8) -> bytes | None:
         """Encode up to `parts_max` further parts of the tables and return them as one piece; None after the last.
@@ -177,6 +234,24 @@ def digest_of(slot: Slot, pieces: Sequence[bytes]) -> str:
     except _MALFORMED as error:
         raise SnapshotError(f"a piece of the snapshot of slot {slot} does not decode: {error}") from error
     return digest.hexdigest()
+
+
+def engine_part_of(pieces: Sequence[bytes]) -> bytes:
+    """What the engine has put into a snapshot; empty when it has nothing of its own there.
+
+    Raises:
+        SnapshotError: a piece does not decode.
+    """
+    parts: list[bytes] = []
+    try:
+        for piece in pieces:
+            found = [part for index, part in _decode_piece(piece) if index == ENGINE_PART]
+            if not found:
+                break  # it comes first
+            parts += found
+    except _MALFORMED as error:
+        raise SnapshotError(f"a piece of the snapshot does not decode: {error}") from error
+    return b"".join(parts)
 
 
 def pieces_of(state: ReplicatedState) -> Iterator[bytes]:

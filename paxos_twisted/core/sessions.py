@@ -12,6 +12,12 @@ command of a new one (which must be applied)? By its `birth`, a log position fro
 2. When it goes, the shard's `horizon` becomes at least L.
 3. An unknown client with birth < horizon may have been there before: it is refused. Its command was not applied here.
 4. A client that chooses its id now has birth = now, above every horizon of sessions that were silent for long.
+
+Where replicas apply commands in different orders (only those that interfere have one order), positions say nothing that
+all share. There a *generation* takes the place of the slot: the number of barriers applied so far. A barrier is a logged
+command that interferes with everything, so all replicas have applied the same commands before it. Sessions are stamped
+with generations, go at barriers only, and leave a horizon one above their last generation, so that a birth in that very
+generation counts as "may have been there before", too.
 """
 
 from typing import Any, Generic, TypeVar
@@ -24,6 +30,13 @@ from paxos_twisted.limits import SESSION_WINDOW, SESSIONS_PER_SHARD_MAX, SHARDS
 from paxos_twisted.types import NO_SLOT, Slot
 
 Result = TypeVar("Result")
+
+
+GENERATIONS_KEPT = 8
+"""A session goes after so many generations of silence."""
+
+SESSIONS_OPENED_MAX = 32_768
+"""New sessions between two barriers, before one is asked for: they add so many rows to the table at most, roughly."""
 
 
 class Session(msgspec.Struct, Generic[Result], array_like=True, gc=False):
@@ -47,13 +60,17 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 class Sessions:
     """The session table. `find` before a command is applied, `store` after it."""
 
-    __slots__ = ("expiry_slots", "table")
+    __slots__ = ("expiry_slots", "in_generations", "opened", "table")
 
-    def __init__(self, result_type: Any, expiry_slots: int) -> None:
+    def __init__(self, result_type: Any, expiry_slots: int, *, in_generations: bool = False) -> None:
         row_type = tuple[int, int | Session[result_type]]
         # Row -1 - i is the horizon of part i: a slot. Every other row is the session of a client (ids are >= 0).
         self.table: Table[int, Any] = Table("sessions", row_type, _shard_of)
         self.expiry_slots = expiry_slots
+        self.in_generations = in_generations
+        """Stamps are generations; `end_generation` is called instead of `expire`."""
+        self.opened = 0
+        """Sessions opened since the last barrier, or the start."""
 
     def find(self, command: Command[Any]) -> Any:
         """Return the first outcome of a repeated command (a result or a Refusal), or None: apply it now."""
@@ -86,7 +103,9 @@ class Sessions:
         session = shard.get(client)
         if session is None:
             index = client % SHARDS
-            if len(shard) - (-1 - index in shard) >= SESSIONS_PER_SHARD_MAX:
+            if self.in_generations:
+                self.opened += 1
+            elif len(shard) - (-1 - index in shard) >= SESSIONS_PER_SHARD_MAX:
                 _evict(shard, index, _most_silent(shard))
             shard[client] = Session(slot, ack, {command.seq: result})
             return
@@ -113,9 +132,42 @@ class Sessions:
             for client in silent:
                 _evict(shard, index, client)
 
+    @property
+    def generation(self) -> int:
+        """Number of barriers so far. It is part of the table, in a row of its own."""
+        key = -1 - SHARDS
+        generation: int = self.table.shard(key).get(key, 0)
+        return generation
+
+    @property
+    def wants_barrier(self) -> bool:
+        """So many sessions were opened that some should go."""
+        return self.opened >= SESSIONS_OPENED_MAX
+
+    def end_generation(self) -> None:
+        """A barrier was applied: remove what was silent for GENERATIONS_KEPT generations, and what is too much."""
+        assert self.in_generations
+        self.opened = 0
+        key = -1 - SHARDS
+        generation = self.generation + 1
+        self.table.writable(key)[key] = generation
+        for index, shard in enumerate(self.table.shards):
+            clients = sorted((row.active, key) for key, row in shard.items() if key >= 0)
+            surplus = len(clients) - SESSIONS_PER_SHARD_MAX
+            going = [
+                client
+                for rank, (active, client) in enumerate(clients)
+                if rank < surplus or active < generation - GENERATIONS_KEPT
+            ]
+            if going:
+                writable = self.table.writable(going[0])
+                for client in going:
+                    _evict(writable, index, client, 1)
+
     def __len__(self) -> int:
         """Number of open sessions."""
-        return sum(len(shard) - (-1 - index in shard) for index, shard in enumerate(self.table.shards))
+        rows = sum(len(shard) - (-1 - index in shard) for index, shard in enumerate(self.table.shards))
+        return rows - (-1 - SHARDS in self.table.shards[0])
 
 
 def _shard_of(key: int) -> int:
@@ -126,6 +178,6 @@ def _most_silent(shard: dict[int, Any]) -> int:
     return min((row.active, key) for key, row in shard.items() if key >= 0)[1]
 
 
-def _evict(shard: dict[int, Any], index: int, client: int) -> None:
+def _evict(shard: dict[int, Any], index: int, client: int, above: int = 0) -> None:
     session = shard.pop(client)
-    shard[-1 - index] = max(shard.get(-1 - index, NO_SLOT), session.active)
+    shard[-1 - index] = max(shard.get(-1 - index, NO_SLOT), session.active + above)

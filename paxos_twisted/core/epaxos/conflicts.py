@@ -258,23 +258,21 @@ class ConflictIndex:
         """Everything, for a snapshot."""
         vectors = (self._all_reads, self._all_writes, self._some_writes, self._top)
         return SavedIndex(
-            tuple(self._keys.items()),
+            tuple((key, tuple(entry)) for key, entry in self._keys.items()),
             tuple(map(tuple, vectors)),
             tuple(self.promised),
             tuple(self.floor),
             tuple(self.blind),
         )
 
-    def merge(self, saved: "SavedIndex", executed: Sequence[int]) -> None:
-        """Take over what a snapshot knew. `executed`: per column the highest slot that it covers."""
-        n = self._n
+    def merge(self, saved: "SavedIndex") -> None:
+        """Take over what a snapshot knew."""
         for vector, old in zip(
             (self._all_reads, self._all_writes, self._some_writes, self._top), saved.vectors, strict=True
         ):
             _merge_all(vector, old)
-        for key, old in saved.keys:
-            if isinstance(key, list):
-                key = tuple(key)  # noqa: PLW2901 - a client
+        for name, old in saved.keys:
+            key = tuple(name) if isinstance(name, list) else name  # a client's key is a tuple
             entry = self._keys.get(key)
             if entry is None:
                 self._keys[key] = list(old)
@@ -284,7 +282,6 @@ class ConflictIndex:
         _merge(self.floor, saved.floor)
         self.promise(saved.promised)
         self.promise(self.blind)
-        del n, executed
 
 
 class SavedIndex(msgspec.Struct, array_like=True, frozen=True, gc=False):

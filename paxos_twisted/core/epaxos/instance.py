@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
+from paxos_twisted.core.command import NOOP
 from paxos_twisted.core.epaxos.interference import NOTHING, Access
-from paxos_twisted.core.epaxos.messages import COMMITTED, EXECUTED, NONE, Deps
+from paxos_twisted.core.epaxos.messages import COMMITTED, NONE, Deps
 from paxos_twisted.types import NO_SLOT, Slot
 
 InstanceId = tuple[int, Slot]
@@ -17,8 +18,25 @@ class Instance:
     """What this replica knows of one instance. The owner starts it in ballot 0."""
 
     __slots__ = (
-        "access", "bal", "blocked_on", "body", "commit_ms", "count", "deps", "init_deps", "init_seq", "known_ms",
-        "replica", "seq", "slot", "status", "vbal", "written",
+        "access",
+        "bal",
+        "blocked_on",
+        "body",
+        "commit_ms",
+        "count",
+        "deps",
+        "init_deps",
+        "init_seq",
+        "is_body_written",
+        "is_deciding",
+        "is_noop",
+        "known_ms",
+        "replica",
+        "seq",
+        "slot",
+        "status",
+        "vbal",
+        "written_at",
     )  # fmt: skip
 
     def __init__(self, replica: int, slot: Slot) -> None:
@@ -31,27 +49,39 @@ class Instance:
         self.vbal = 0
         """… for this is the ballot in which (body, deps, seq) was accepted. [Sutra 2020; rule 79]"""
         self.body = NO_BODY
-        """Empty: the commands are not known here."""
+        """The commands of the owner, also when a no-op has taken their place; empty: they are not known here."""
         self.count = 0
+        self.is_noop = False
+        """What was accepted, or is committed, is a no-op in place of the commands."""
         self.deps: Deps = ()
         self.seq = 0
         self.init_deps: Deps | None = None
         """What the owner had sent, or a recovery has validated; None: not known here."""
         self.init_seq = 0
         self.access: Access = NOTHING
-        """What the owner's commands touch, also when a no-op has taken their place."""
+        """What the commands touch."""
         self.blocked_on: InstanceId | None = None
         """Committed, but some dependency of a dependency … is this instance, which is not."""
         self.known_ms = 0
         """Engine time at which it was first heard of, also as somebody's dependency."""
         self.commit_ms = 0
-        self.written = 0
-        """The write that holds the commands, for messages that leave them out; 0: none yet."""
+        self.is_deciding = False
+        """Our own instance has its fast quorum, and the record of that is on its way to the disk. Until it is there we
+        say nothing about the instance: a restart must not make us say that it was not committed."""
+        self.is_body_written = False
+        """The commands stand in a record."""
+        self.written_at: Slot | None = None
+        """How far this replica had executed when it first wrote of this instance; None: nothing is written."""
 
     @property
     def id(self) -> InstanceId:
         """Its cell."""
         return self.replica, self.slot
+
+    @property
+    def value(self) -> tuple[bytes, int]:
+        """What is accepted or committed: body and count."""
+        return (NOOP, 1) if self.is_noop else (self.body, self.count)
 
     @property
     def is_committed(self) -> bool:
@@ -68,12 +98,11 @@ class Instance:
 class Column:
     """The instances of one owner."""
 
-    __slots__ = ("above", "cells", "executed", "first", "top")
+    __slots__ = ("above", "cells", "executed", "top")
 
     def __init__(self) -> None:
         self.cells: dict[Slot, Instance] = {}
-        self.first: Slot = 0
-        """Cells below are forgotten: executed, and covered by a durable snapshot."""
+        """What is known. Of executed instances those that a durable snapshot covers are forgotten some day."""
         self.top: Slot = NO_SLOT
         """The highest slot that anybody here has heard of, also as a dependency."""
         self.executed: Slot = NO_SLOT
@@ -94,6 +123,10 @@ class Column:
         while self.executed + 1 in self.above:
             self.executed += 1
             self.above.discard(self.executed)
+
+    def is_forgotten(self, slot: Slot) -> bool:
+        """Whether all that is known of a slot is that it is executed."""
+        return self.is_executed(slot) and slot not in self.cells
 
     @property
     def highest_executed(self) -> Slot:
@@ -121,11 +154,9 @@ class Grid:
         column = self.columns[replica]
         instance = column.cells.get(slot)
         if instance is None:
-            assert slot >= column.first, f"instance {replica}.{slot} is forgotten"
+            assert not column.is_executed(slot), f"instance {replica}.{slot} is forgotten"
             instance = column.cells[slot] = Instance(replica, slot)
             instance.known_ms = now_ms
-            if column.is_executed(slot):
-                instance.status = EXECUTED
             column.top = max(column.top, slot)
         return instance
 

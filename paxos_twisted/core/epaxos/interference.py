@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from paxos_twisted.apps.application import Application, Footprint
-from paxos_twisted.core.command import Command, array_of
+from paxos_twisted.core.command import Barrier, Command, array_of
 
 Key = Any
 """Of an application: whatever `Application.footprint` says. Of a client: (id,), so that no two of them meet."""
@@ -65,8 +65,8 @@ commands of the application."""
 
 def footprints_of(application: Application) -> Footprints:
     """Return how commands of this application are looked at."""
-    decoder: msgspec.msgpack.Decoder[list[Command[Any] | bool | None]] = msgspec.msgpack.Decoder(
-        list[Command[application.op_type] | bool | None]  # type: ignore[name-defined]
+    decoder: msgspec.msgpack.Decoder[list[Command[Any] | Barrier | None]] = msgspec.msgpack.Decoder(
+        list[Command[application.op_type] | Barrier | None]  # type: ignore[name-defined]
     )
     decode, footprint = decoder.decode, application.footprint
 

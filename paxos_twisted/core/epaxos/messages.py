@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from paxos_twisted.limits import NODES_MAX
+from paxos_twisted.limits import EPAXOS_ASK_RANGES_MAX, NODES_MAX
 from paxos_twisted.types import NodeId, Slot
 
 Replica = Annotated[int, Meta(ge=0, le=NODES_MAX - 1)]
@@ -172,8 +172,10 @@ class Heartbeat(msgspec.Struct, array_like=True, tag=51, frozen=True, gc=False):
     """The sender's engine time (ms), echoed in the reply."""
     executed: Deps
     """Per column: everything up to here is executed at the sender."""
-    floor: Deps
-    """Per column: every new instance of the sender depends at least on this."""
+    settled: Deps
+    """Per column: the sender's new instances depend at least on this, see `paxos_twisted.core.epaxos.conflicts`."""
+    promised: Deps
+    """Per column: the sender votes for nothing with less unchanged."""
     highest: Deps
     """Per column: the highest slot that the sender knows of."""
     lag_ms: int
@@ -191,17 +193,18 @@ class Ask(msgspec.Struct, array_like=True, tag=53, frozen=True, gc=False):
     """Tell me the decisions that you know among these; Commits follow, or a snapshot."""
 
     sender: NodeId
-    wanted: Annotated[tuple[tuple[Replica, Number, Number], ...], Meta(max_length=1024)]
+    wanted: Annotated[tuple[tuple[Replica, Number, Number], ...], Meta(max_length=EPAXOS_ASK_RANGES_MAX)]
     """(replica, start, stop): the slots [start, stop) of a column."""
     executed: Deps
     """A snapshot must cover this: what the sender has executed, up to the highest slot of each column."""
 
 
 class Collected(msgspec.Struct, array_like=True, tag=54, frozen=True, gc=False):
-    """What you ask for is executed and forgotten here, up to `executed`: take a snapshot. Never "not seen"."""
+    """This instance is executed here, and forgotten: take a snapshot. Never "not seen". [rule 77]"""
 
     sender: NodeId
-    executed: Deps
+    replica: Replica
+    slot: Number
 
 
 Message = (
