@@ -85,7 +85,8 @@ def make_config(
     if len(pairs) != count:
         raise ValueError(f"{len(pairs)} pairs of ports for {count} nodes")
     lines = [
-        f"# {count} nodes on this machine: {(count - 1) // 2} of them may fail. docs/configuration.md explains every key.",
+        f"# {count} nodes on this machine: {(count - 1) // 2} of them may fail. "
+        "docs/configuration.md explains every key.",
         f"cluster: {_text(cluster)}",
         f"engine: {engine}",
         f"application: {application}",

@@ -52,7 +52,7 @@ from paxos_twisted.core.primary_backup.primary import Follower, Primary
 from paxos_twisted.core.primary_backup.restore import ENDLESS, restore
 from paxos_twisted.core.primary_backup.settings import Settings
 from paxos_twisted.core.primary_backup.succession import Returns, Succession
-from paxos_twisted.core.primary_backup.view import FIRST_EPOCH, Epoch, View, ViewChange, is_sound
+from paxos_twisted.core.primary_backup.view import Epoch, View, ViewChange, is_sound
 from paxos_twisted.core.primary_backup.views import AssumedViews, Views, VotedViews
 from paxos_twisted.core.records import Chosen, Entered, Header, Held, LogRecord, Reached, Truncated
 from paxos_twisted.limits import (
@@ -347,8 +347,7 @@ class PrimaryBackup:
         self.log.drop_below(slot + 1)
         self._repeat_state(slot + 1)
         self._commit_to(self._commit_known)
-        if self.entered.epoch and self._leader not in (NO_NODE, self.node):
-            self._acknowledge(self._leader)
+        self._acknowledge(self.entered.primary)
         self._settle()
 
     def on_tick(self, now_ms: int) -> None:
@@ -391,7 +390,8 @@ class PrimaryBackup:
         primary = self.primary
         backups = {} if primary is None else primary.followers
         return {
-            "role": self.role,
+            "role": {"primary": "leader", "candidate": "candidate"}.get(self.role, "follower"),
+            "part": self.role,
             "round": self.view.epoch,
             "mode": self.settings.mode,
             "view": {
@@ -929,7 +929,8 @@ class PrimaryBackup:
     def _acknowledge(self, primary: NodeId) -> None:
         """Tell how much is here, once it is durable."""
         epoch = self.entered.epoch
-        self._outbox.send_after((primary,), Ack(self.node, epoch, self.log.good(epoch)))
+        if primary not in (self.node, NO_NODE) and epoch == self.view.epoch:
+            self._outbox.send_after((primary,), Ack(self.node, epoch, self.log.good(epoch)))
 
     def _commit(self, slot: Slot) -> None:
         was_damaged = bool(self.log.damaged)
@@ -1058,8 +1059,7 @@ class PrimaryBackup:
             self._outbox.out.decided.append(run)
             self._note_healed(was_damaged)
             self._commit_to(self._commit_known)
-            if self.entered.epoch == self.view.epoch and self.entered.epoch >= FIRST_EPOCH:
-                self._acknowledge(self.entered.primary)
+            self._acknowledge(self.entered.primary)
         whom = self.catch_up.ask_again(self.log.adu, self.now_ms, self._sources())
         if whom is not None:
             self._outbox.send((whom,), Fetch(self.node, self.log.adu + 1))

@@ -17,6 +17,7 @@ from paxos_twisted.core.records import (
     Reached,
     ViewKept,
     ViewLog,
+    Voted,
     is_about_views,
     unview_header,
 )
@@ -77,6 +78,7 @@ def restore(entries: Sequence[LogRecord], lost: Sequence[Header], snapshot: Slot
                 if kept is None or record.slot >= kept.slot:
                     kept = record
                 view_records.append(Promised(record.rnd))
+                view_records += [Voted(rnd, slot, count, body, record.slot) for slot, count, rnd, body in record.votes]
             case _:
                 pass
     log = HeldLog()

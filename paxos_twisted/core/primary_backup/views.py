@@ -239,8 +239,10 @@ class VotedViews:
         self.paxos.on_installed(slot)
 
     def _kept(self, slot: Slot) -> ViewKept:
-        view = self.view
-        return ViewKept(slot, view.epoch, view.members, view.nonce, self.paxos.acceptor.rnd)
+        view, acceptor = self.view, self.paxos.acceptor
+        above = acceptor.votes.within(slot + 1, max(acceptor.votes.stop, slot + 1))
+        votes = tuple((vote.slot, vote.count, vote.vrnd, vote.vval) for vote in above)
+        return ViewKept(slot, view.epoch, view.members, view.nonce, acceptor.rnd, votes)
 
     def on_tick(self, now_ms: int) -> None:
         """Time goes on."""
@@ -277,11 +279,6 @@ class VotedViews:
         paxos, outbox = self.paxos, self.outbox
         paxos.on_snapshot(paxos.adu)
         outbox.persist(self._kept(paxos.adu))
-        outbox.persist(ViewLog(Promised(paxos.acceptor.rnd)))
-        for vote in paxos.acceptor.votes:
-            if vote.slot > paxos.adu:
-                outbox.persist(ViewLog(Voted(vote.vrnd, vote.slot, vote.count, vote.vval, paxos.adu)))
-        outbox.persist(ViewLog(Reached(paxos.adu)))
 
     def status(self) -> dict[str, Any]:
         """The view log in short."""
