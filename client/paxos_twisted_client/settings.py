@@ -17,6 +17,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 DEFAULT_CLUSTER: Final = "demo"
 DEFAULT_FILE: Final = "cluster.yml"
 
+LOSS_MAX: Final = 0.9
+"""With more, hardly any handshake would be followed by an answer."""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
@@ -67,6 +70,11 @@ def shared_options(function: Function) -> Function:
         click.option(
             "--write-timeout", type=DurationType(), help=f"For a node to take bytes; else {patience.write_s:g}s."
         ),
+        click.option(
+            "--loss",
+            type=click.FloatRange(0, LOSS_MAX),
+            help="Share of messages, 0.05 for 5 %, that is lost on purpose in either direction, as if by the network.",
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -88,6 +96,11 @@ class Settings:
         """Whether results are printed as JSON."""
         output = self._value("output", click.Choice(["table", "json"])) or "table"
         return bool(output == "json")
+
+    @property
+    def loss(self) -> float:
+        """Share of messages to lose."""
+        return float(self._value("loss", click.FloatRange(0, LOSS_MAX)) or 0.0)
 
     def patience(self) -> Patience:
         """The timeouts."""

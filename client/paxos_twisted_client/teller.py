@@ -1,13 +1,18 @@
 """One operation at a time for programs that wait for each: sessions that expire are renewed by themselves."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from paxos_twisted_client.client_side import ClientSide
 from paxos_twisted_client.connection import NS
 from paxos_twisted_client.pool import Pool
 from paxos_twisted_client.session import OK, REFUSED, Request
+
+_log = Logger()
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNKNOWN = 0, 1, 2, 4
 """Exit codes of all our programs: done; refused; wrong arguments; no answer in time, or outcome unknown."""
@@ -28,6 +33,14 @@ class Teller:
             if request.outcome == REFUSED:  # certainly not applied: no harm in asking again under a new name
                 request = await self._session.call(op)
         return request
+
+    def execute_soon(self, op: Any, on_done: Callable[[Request], object]) -> None:
+        """Send one operation and call `on_done` at its end. Several may be under way."""
+        Deferred.fromCoroutine(self.execute(op)).addCallback(on_done).addErrback(_log_failure)
+
+
+def _log_failure(failure: Any) -> None:
+    _log.failure("what followed an answer failed", failure)
 
 
 def exit_code(side: ClientSide, request: Request) -> int:

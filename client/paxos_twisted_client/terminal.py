@@ -111,6 +111,10 @@ class PromptTerminal:
             interrupt_exception=Cancelled,
         )
 
+    def erase_lines(self) -> None:
+        """A line disappears once it is typed: the program shows what became of it."""
+        self._commands.app.erase_when_done = True
+
     async def command(self) -> str | None:
         """A line at the main prompt."""
         return await self._ask(self._commands, self._prompt, None)
