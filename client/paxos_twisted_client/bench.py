@@ -148,6 +148,8 @@ class Bench:
         self.history = history
         self.marks = sorted(marks, key=lambda mark: mark.at)
         self.clients = [BenchClient(self, index, self._pools_of(index)) for index in range(plan.clients)]
+        self.observe: Callable[[BenchClient, Request], object] | None = None
+        """Called with each request that has ended."""
         self.answered = 0
         self.ended = 0
         self.started_ns = 0
@@ -204,6 +206,8 @@ class Bench:
         """A request of `client` has ended."""
         if self.history is not None:
             self.history.ended(client.process, request, client.steps_since(request.started_ns))
+        if self.observe is not None:
+            self.observe(client, request)
         self.ended += 1
         if request.outcome == OK:
             self.answered += 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from random import Random
 from time import monotonic_ns
-from typing import IO, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import click
 from rich.console import Console
@@ -32,6 +32,9 @@ from paxos_twisted_client.pool import Move, Pool
 from paxos_twisted_client.session import Request
 from paxos_twisted_client.settings import Settings, shared_options
 from paxos_twisted_client.target import FIRST, NEAREST, TARGETS, by_distance, starts
+
+if TYPE_CHECKING:
+    from paxos_twisted_client.exposition import Exposition
 
 INTERRUPTED: Final = 130
 PROGRESS_PERIOD_S: Final = 0.1
@@ -177,6 +180,14 @@ def _bench_options(side: ClientSide) -> Callable[[Any], Any]:
             help=f"Bench: once K {units} are answered, start the command of --run. Both may be repeated.",
         ),
         click.option("--run", "runs", multiple=True, metavar="COMMAND", help="Bench: the shell command for --at."),
+        click.option(
+            "--metrics-port", type=click.IntRange(1, 65535), help="Bench: answer Prometheus at this port, on /metrics."
+        ),
+        click.option(
+            "--metrics-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Bench: write the metrics into this file, for node-exporter's textfile collector.",
+        ),
     ]
 
     def add(function: Any) -> Any:
@@ -341,6 +352,7 @@ def _run_bench(side: ClientSide, settings: Settings, **given: Any) -> None:
         orders = await addresses_of(reactor)
         pools = [pool_of(reactor, order) for _ in range(1 if given["share"] else plan.clients) for order in orders]
         bench = Bench(reactor, pools, plan, side=side, history=history, marks=marks)
+        exposition = _expose(reactor, bench, given["metrics_port"], given["metrics_file"])
         interrupted = _stop_on_signal(reactor, bench)
         # Connect first, so that no round-trip time includes a dial. A cluster that is not there shows in the outcomes.
         opening = DeferredList([pool.connect() for pool in pools], consumeErrors=True)
@@ -352,6 +364,8 @@ def _run_bench(side: ClientSide, settings: Settings, **given: Any) -> None:
             await pool.close()
         if history is not None:
             history.close()
+        if exposition is not None:
+            await exposition.close()
         await _marks_end(reactor, bench)
         (print_json if is_json else print_tables)(bench, Console())
         return INTERRUPTED if interrupted else bench_exit_code(bench)
@@ -380,6 +394,23 @@ def _address_finder(
         return starts(plan.target, addresses)
 
     return find
+
+
+def _expose(reactor: Any, bench: Bench, port: int | None, file: Path | None) -> "Exposition | None":
+    if port is None and file is None:
+        return None
+    from twisted.internet.error import CannotListenError  # noqa: PLC0415 - only here
+
+    from paxos_twisted_client.exposition import BenchMetrics, Exposition  # noqa: PLC0415 - needs HTTP
+
+    try:
+        return Exposition(reactor, BenchMetrics(bench), port, file)
+    except CannotListenError as error:
+        text = f"--metrics-port: {port}: {error.socketError}"
+    except OSError as error:
+        text = f"--metrics-file: {file}: {error.strerror}"
+    click.echo(text, err=True)
+    raise SystemExit(2)
 
 
 def _open_history(path: Path | None, side: ClientSide) -> HistoryWriter | None:
@@ -459,7 +490,7 @@ def pool_maker(side: ClientSide, settings: Settings) -> Callable[..., Pool]:
     Checks the settings now, so that mistakes are told before a reactor runs.
     """
     target = settings.target(side.application)
-    patience, loss = settings.patience(), settings.loss
+    patience = settings.patience()
 
     def make(reactor: Any, addresses: Sequence[Address] | None = None) -> Pool:
         return Pool(
@@ -469,7 +500,6 @@ def pool_maker(side: ClientSide, settings: Settings) -> Callable[..., Pool]:
             application=target.application,
             patience=patience,
             rng=Random(secrets.randbits(128)),
-            loss=loss,
         )
 
     return make

@@ -55,10 +55,12 @@ class GapMeter:
     request that ends without an answer does not end it.
     """
 
-    __slots__ = ("_open", "_since_ns", "_unserved", "longest_end_ns", "longest_ns", "longest_sent_ns")
+    __slots__ = ("_open", "_since_ns", "_unserved", "last_ns", "longest_end_ns", "longest_ns", "longest_sent_ns")
 
     def __init__(self) -> None:
         self.longest_ns = 0
+        self.last_ns = 0
+        """The latest gap, or how far one has grown that goes on."""
         self.longest_end_ns = 0
         """When the longest gap ended, on the clock of the arguments."""
         self.longest_sent_ns = 0
@@ -86,8 +88,12 @@ class GapMeter:
         self._open -= 1
         self._unserved = True
 
+    def waiting_ns(self, now_ns: int) -> int:
+        """How long it has been waiting by now."""
+        return now_ns - self._since_ns if self._open or self._unserved else 0
+
     def _measure(self, now_ns: int, sent_ns: int) -> None:
-        gap_ns = now_ns - self._since_ns
+        gap_ns = self.last_ns = now_ns - self._since_ns
         if gap_ns > self.longest_ns:
             self.longest_ns = gap_ns
             self.longest_end_ns = now_ns

@@ -9,11 +9,11 @@ So the phases follow each other without gap or overlap, and their sum is the wai
 cluster has no leader costs nothing and is not counted: it would have had to wait anyway.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from paxos_twisted.anatomy.facts import NOBODY, Event, Facts, Step
+from paxos_twisted.anatomy.facts import NOBODY, Event, Facts, Step, Wait
 
 BEFORE = "before"
 DOWN = "down"
@@ -175,7 +175,7 @@ def split(facts: Facts) -> Anatomy:
     cuts.until(election.phase1_ns, ELECT, f"node {election.winner} asks who would follow it")
     cuts.until(election.promised_ns, PHASE1, f"a majority promises round {election.rnd}")
     cuts.until(election.filled_ns, FILL, "what phase 1 found is decided again")
-    for stop_ns, phase, text, timer in _client(facts):
+    for stop_ns, phase, text, timer in client_phases(wait, facts.addresses):
         cuts.until(min(stop_ns, wait.sent_ns), phase, text, timer)
     cuts.until(wait.sent_ns, RECONNECT, "the client turns to the new leader")
     cuts.until(wait.end_ns, FIRST_COMMIT, f"node {election.winner} decides the request and answers")
@@ -314,30 +314,29 @@ def _detection(facts: Facts, cuts: _Cuts, begun_ns: int, election: _Election, ol
     return ""
 
 
-def _client(facts: Facts) -> Iterator[tuple[int, str, str, str]]:
-    """What the client does, one thing after the other: (until when, phase, text, timer)."""
-    wait = facts.wait
+def client_phases(wait: Wait, addresses: Mapping[str, int]) -> Iterator[tuple[int, str, str, str]]:
+    """What the client does, one thing after the other: (until when, phase, text, timer). `addresses` name nodes."""
     if not wait.steps:
         return
     first = wait.steps[0]
-    yield (first.time_ns, *_while_asking(facts, Step(wait.start_ns, "use"), first))
+    yield (first.time_ns, *_while_asking(addresses, Step(wait.start_ns, "use"), first))
     for step, following in pairwise(wait.steps):
-        yield (following.time_ns, *_while(facts, step, following))
+        yield (following.time_ns, *_while(addresses, step, following))
 
 
-def _while(facts: Facts, step: Step, following: Step) -> tuple[str, str, str]:
+def _while(addresses: Mapping[str, int], step: Step, following: Step) -> tuple[str, str, str]:
     """What lies between two steps: phase, text, timer."""
     if step.what == "pause":
         return CLIENT_TIMEOUT, "the client pauses: no node that it asked leads", "client's pause"
     if step.what == "dial":
-        where = _name(facts, step.address)
+        where = _name(addresses, step.address)
         if following.cause == "timeout_dial":
             return CLIENT_TIMEOUT, f"the client dials {where} in vain", "client's dial timeout"
         if following.what == "left":
             return RECONNECT, f"the client dials {where} and is refused", ""
         return RECONNECT, f"the client connects to {where}", ""
     if step.what in ("welcome", "use"):
-        return _while_asking(facts, step, following)
+        return _while_asking(addresses, step, following)
     return RECONNECT, "the client turns to another node", ""
 
 
@@ -349,14 +348,14 @@ _ASKED = {
 }
 
 
-def _while_asking(facts: Facts, step: Step, following: Step) -> tuple[str, str, str]:
-    where = _name(facts, step.address or following.address)
+def _while_asking(addresses: Mapping[str, int], step: Step, following: Step) -> tuple[str, str, str]:
+    where = _name(addresses, step.address or following.address)
     phase, text, timer = _ASKED.get(following.cause, (RECONNECT, "the client waits for {where}", ""))
     return phase, text.format(where=where), timer
 
 
-def _name(facts: Facts, address: str) -> str:
-    node = facts.addresses.get(address)
+def _name(addresses: Mapping[str, int], address: str) -> str:
+    node = addresses.get(address)
     return f"node {node}" if node is not None else address or "the old leader"
 
 
