@@ -14,10 +14,10 @@ command of a new one (which must be applied)? By its `birth`, a log position fro
 4. A client that chooses its id now has birth = now, above every horizon of sessions that were silent for long.
 
 Where replicas apply commands in different orders (only those that interfere have one order), positions say nothing that
-all share. There a *generation* takes the place of the slot: the number of barriers applied so far. A barrier is a logged
-command that interferes with everything, so all replicas have applied the same commands before it. Sessions are stamped
-with generations, go at barriers only, and leave a horizon one above their last generation, so that a birth in that very
-generation counts as "may have been there before", too.
+all share. There a *generation* takes the place of the slot: the number of barriers applied so far. A barrier is a
+logged command that interferes with everything, so all replicas have applied the same commands before it. Sessions are
+stamped with generations, go at barriers only, and leave a horizon one above their last generation, so that a birth in
+that very generation counts as "may have been there before", too.
 """
 
 from typing import Any, Generic, TypeVar

@@ -64,6 +64,8 @@ class Progress(msgspec.Struct, array_like=True, tag=203, frozen=True, gc=False):
     last: int
     slot: Slot = NO_SLOT
     digest: Annotated[str, Meta(max_length=128)] = ""
+    coverage: Annotated[str, Meta(max_length=128)] = ""
+    """Names the set of commands that the digest covers, where `slot` only tells how many they are."""
 
 
 class SnapshotGone(msgspec.Struct, array_like=True, tag=204, frozen=True, gc=False):

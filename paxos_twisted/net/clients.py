@@ -78,7 +78,7 @@ class ClientPort:
 
     Args:
         addresses: host:port of every node, for redirects.
-        applied: the last applied slot.
+        applied: the last applied slot, or whatever else clients take for the birth of a session.
         delay: holds answers back, if the node was told to.
     """
 

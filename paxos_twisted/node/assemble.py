@@ -65,12 +65,13 @@ def assemble(
         SnapshotError: the snapshot does not decode, though its digest is right: it is of another version.
     """
     shared = config.shared
-    state = ReplicatedState(application, shared.session_expiry)
+    kind = ENGINES[shared.engine]
+    state = ReplicatedState(application, shared.session_expiry, is_ordered=kind.is_ordered)
     applied = NO_SLOT
     if recovered.snapshot is not None:
         applied = recovered.snapshot.slot
         state.install(applied, recovered.pieces, recovered.snapshot.digest)
-    engine: Engine = ENGINES[shared.engine].make(
+    engine: Engine = kind.make(
         node,
         config.members,
         shared.settings,
@@ -79,6 +80,8 @@ def assemble(
         recovered.lost,
         recovered.last.snapshot,
         applied,
+        application=application,
+        part=state.engine_part,
     )
     local = LocalNode(
         node=node,
@@ -108,7 +111,7 @@ def assemble(
         addresses=config.addresses,
         connections=connections,
         requests=inputs,
-        applied=lambda: state.applied,
+        applied=lambda: state.birth,
         metrics=metrics,
     )
     group = application_group(application, metrics.labels)
@@ -133,4 +136,4 @@ def assemble(
         time=ProposerTime(application, lambda: time.time_ns() // 1_000_000, random.Random(os.urandom(16))),
         feeds=clients.feeds,
     )
-    return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state))
+    return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state, lambda: inputs.driver.coverage))

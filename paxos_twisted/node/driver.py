@@ -7,15 +7,15 @@ shells, so what is simulated is what is shipped.
 
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
-from paxos_twisted.core.command import Command, array_of
-from paxos_twisted.core.engine import Batch, DiskState, Engine, LinkState, Output, Returned
+from paxos_twisted.core.command import BARRIER, Command, array_of
+from paxos_twisted.core.engine import Batch, DiskState, Engine, LinkState, Output, OwnPart, Returned
 from paxos_twisted.core.events import Event, StateDiverged
 from paxos_twisted.core.records import PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated, size_of_values
-from paxos_twisted.core.replicated import Picture, ReplicatedState, SnapshotError, digest_of
+from paxos_twisted.core.replicated import Picture, ReplicatedState, SnapshotError, digest_of, engine_part_of
 from paxos_twisted.core.sessions import Refusal
 from paxos_twisted.core.transfer import (
     AVOID_MS,
@@ -55,6 +55,9 @@ SERVING_MS = 2000
 
 QUIET_MS = 1000
 """A state that did not change for so long is compared with the peers'."""
+
+BARRIER_STEP_MS = 1000
+"""Replicas propose the end of a generation of sessions this far apart; the first one is nearly always enough."""
 
 PROGRESS_STEP = 1000
 """A peer's progress is noted durably when it has grown by this many records."""
@@ -231,7 +234,9 @@ class Driver:
         self._hashing: Picture | None = None
         self._quiet_slot = NO_SLOT
         self._quiet_ms = 0
-        self._digest = (NO_SLOT, "")
+        self._digest = (NO_SLOT, "", "")  # slot, digest of the state, coverage
+        self._own_part: OwnPart | None = cast(OwnPart, engine) if hasattr(engine, "snapshot_part") else None
+        self._barrier_ms: int | None = None
         self._picture_pieces = 0
         self._snapshot_asked = False
         self._bytes_since_snapshot = 0
@@ -289,10 +294,11 @@ class Driver:
         self._watch_disk()
         self.engine.on_tick(now_ms)
         if self._due is not None and self.engine.takes_commands:
-            for raw, command in self._due(now_ms, self.state.applied):
+            for raw, command in self._due(now_ms, self.state.birth):
                 self.on_request(raw, command)
         if self.disk_state is not DiskState.FULL:
             self._take_snapshot_further()
+        self._propose_barrier_if_due()
         self._chase_incoming()
         self._hash_when_quiet()
         if now_ms - self._progress_ms >= PROGRESS_MS:
@@ -319,6 +325,11 @@ class Driver:
         return self.engine.leader
 
     @property
+    def coverage(self) -> str:
+        """Names the set of commands that was applied, where the number of them does not say which; else empty."""
+        return "" if self._own_part is None else self._own_part.coverage()
+
+    @property
     def durable_record(self) -> int:
         """Number of the last record that is durable: what this node may tell its peers of its log."""
         return self._durable_record
@@ -336,6 +347,8 @@ class Driver:
         if self.disk_state is DiskState.FULL and leader in (self.node, NO_NODE):
             return Refused(client, seq, "disk-full", f"the disk of node {self.node} is full; nothing was changed")
         if leader in (self.node, NO_NODE):
+            if self._own_part is not None:
+                return NoLeader(client, seq, RETRY_AFTER_MS, f"node {self.node} cannot serve now; ask another one")
             return NoLeader(client, seq, RETRY_AFTER_MS, f"node {self.node} knows no leader at the moment")
         return Redirect(client, seq, leader, self.addresses[leader])
 
@@ -422,6 +435,8 @@ class Driver:
             self.shell.on_event(event)
         for peer in out.snapshot_wanted_by:
             self._offer(peer)
+        if out.is_snapshot_stale:
+            self._snapshot_asked = True
         if self._feeds is not None:
             self._feeds.push()
 
@@ -495,14 +510,15 @@ class Driver:
         body, count = returned.batch.body, returned.batch.count
         decoded = self._take_decoded(body)
         commands = self.state.decoder.decode(array_of(body, count)) if decoded is None else decoded[0]
+        verb = "leads" if self._own_part is None else "serves"
         for command in commands:
-            if command is None:
+            if command is None or command.client < 0:
                 continue
             client, seq = command.client, command.seq
             answer: Reply
             if returned.proposed:
                 answer = Unknown(
-                    client, seq, f"node {self.node} no longer leads; repeat the request, with the same seq"
+                    client, seq, f"node {self.node} no longer {verb}; repeat the request, with the same seq"
                 )
             elif returned.reason == "overloaded":
                 answer = Refused(client, seq, "overloaded", f"node {self.node} has {PROPOSALS_MAX} requests under way")
@@ -532,6 +548,8 @@ class Driver:
             self._snapshot_asked = False
             self._bytes_since_snapshot = 0
             self._picture = self.state.photograph()
+            if self._own_part is not None:
+                self._picture.add_engine_part(self._own_part.snapshot_part())
             self._picture_pieces = 0
             self._picture_from = self._clock()
         piece = self._picture.next_piece()
@@ -558,6 +576,19 @@ class Driver:
         """Do `action` when the records gathered so far are durable."""
         self._after.append((self.write_no + 1, action))
 
+    def _propose_barrier_if_due(self) -> None:
+        """End a generation of sessions: one replica after the other may propose it, so that few do at once."""
+        if not self.state.wants_barrier:
+            self._barrier_ms = None
+            return
+        if self._barrier_ms is None:
+            nodes = sorted(self.addresses)
+            rank = (nodes.index(self.node) - self.state.birth) % len(nodes)
+            self._barrier_ms = self._now_ms + rank * BARRIER_STEP_MS
+        if self._now_ms >= self._barrier_ms and self.engine.takes_commands:
+            self._barrier_ms = self._now_ms + len(self.addresses) * BARRIER_STEP_MS
+            self.engine.on_propose(Batch(BARRIER, 1))
+
     # State transfer
 
     def _on_transfer(self, message: TransferMessage) -> None:
@@ -578,8 +609,8 @@ class Driver:
                 if incoming is not None and (incoming.offer.sender, incoming.offer.slot) == (sender, slot):
                     self._incoming = None
                     self._avoid = sender, slot, self._now_ms + AVOID_MS
-            case Progress(sender=sender, last=last, slot=slot, digest=digest):
-                if slot == self._digest[0] and digest != self._digest[1]:
+            case Progress(sender=sender, last=last, slot=slot, digest=digest, coverage=coverage):
+                if (slot, coverage) == (self._digest[0], self._digest[2]) and digest != self._digest[1]:
                     self.shell.on_event(StateDiverged(sender, slot))
                 seen = self.peers.get(sender)
                 if seen is not None and last > seen.progress:
@@ -597,7 +628,7 @@ class Driver:
             if self._hashing is None:
                 self._hashing = self.state.photograph()
             if self._hashing.next_piece() is None:
-                self._digest = applied, self._hashing.digest()
+                self._digest = applied, self._hashing.digest(), self.coverage
                 self._hashing = None
 
     def _note_peer(self, seen: PeerSeen) -> None:
@@ -653,6 +684,8 @@ class Driver:
         try:
             if digest_of(offer.slot, pieces) != offer.digest:
                 return  # damaged on the way: the laggard will ask again
+            if self._own_part is not None and not self._own_part.accepts_snapshot(engine_part_of(pieces)):
+                return  # it lacks what was executed here: a later one will have it
         except SnapshotError:
             return
         if self._picture is not None:
@@ -681,12 +714,18 @@ class Driver:
         self._installing = NO_SLOT
         self.snapshot = taken
         self._bytes_since_snapshot = 0
+        part = engine_part_of(pieces)
+        if self._own_part is not None and not self._own_part.accepts_snapshot(part):
+            return  # more was executed here meanwhile; the snapshot stays good for a restart
         if taken.slot > self.state.applied:
             self.state.install(taken.slot, pieces, taken.digest)
             if self._feeds is not None:
                 self._feeds.on_installed()
         self._own_records.extend(self.peers.values())
-        self.engine.on_installed(taken.slot)
+        if self._own_part is not None:
+            self._own_part.on_installed(taken.slot, part)
+        else:
+            self.engine.on_installed(taken.slot)
 
     def _chase_incoming(self) -> None:
         incoming = self._incoming

@@ -1,5 +1,6 @@
 """The digest of the replicated state, for comparing replicas: taken a little at a time, so that nobody waits for it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,14 +19,19 @@ class StateHash(NamedTuple):
 
     slot: Slot
     digest: str
+    coverage: str = ""
+    """Names the set of applied commands, where the slot alone does not say which. Other sets, other digests."""
 
 
 class StateHasher:
     """Computes digests when asked. One at a time; whoever asks meanwhile gets the same."""
 
-    def __init__(self, clock: Clock, state: ReplicatedState) -> None:
+    def __init__(self, clock: Clock, state: ReplicatedState, coverage: Callable[[], str] = str) -> None:
+        """`coverage` names the set of commands that was applied, where the slot alone does not say which."""
         self._clock = clock
         self._state = state
+        self._coverage = coverage
+        self._covered = ""  # by the picture that is being taken
         self._newest = StateHash(NO_SLOT, "")
         self._rest_until = float("-inf")
         self._started = 0.0
@@ -43,6 +49,7 @@ class StateHasher:
         self._waiting.append(deferred)
         if self._picture is None:
             self._picture = self._state.photograph()
+            self._covered = self._coverage()
             self._started = self._clock.seconds()
             self._clock.callLater(0, self._step)
         return deferred
@@ -62,7 +69,7 @@ class StateHasher:
         if picture.next_piece() is not None:  # a few milliseconds at most
             self._clock.callLater(0, self._step)
             return
-        self._newest = StateHash(picture.slot, picture.digest())
+        self._newest = StateHash(picture.slot, picture.digest(), self._covered)
         self._picture = None
         now = self._clock.seconds()
         self._rest_until = now + REST * (now - self._started)

@@ -73,7 +73,7 @@ def status(
         },
         "clients": len(clients.streams),
         "leader_changes": events.leader_changes,
-        "state_hash": {"slot": state_hash.slot, "digest": state_hash.digest},
+        "state_hash": {"slot": state_hash.slot, "digest": state_hash.digest, "coverage": state_hash.coverage},
         "faults": None if links.faults is None else [format_rule(rule) for rule in links.faults.rules],
         "findings": [*findings, *links.rejections()],
     }
