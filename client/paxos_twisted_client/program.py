@@ -490,7 +490,7 @@ def pool_maker(side: ClientSide, settings: Settings) -> Callable[..., Pool]:
     Checks the settings now, so that mistakes are told before a reactor runs.
     """
     target = settings.target(side.application)
-    patience = settings.patience()
+    patience, loss = settings.patience(), settings.loss
 
     def make(reactor: Any, addresses: Sequence[Address] | None = None) -> Pool:
         return Pool(
@@ -500,6 +500,7 @@ def pool_maker(side: ClientSide, settings: Settings) -> Callable[..., Pool]:
             application=target.application,
             patience=patience,
             rng=Random(secrets.randbits(128)),
+            loss=loss,
         )
 
     return make
