@@ -20,6 +20,7 @@ from paxos_twisted.net.transport import Sockets
 from paxos_twisted.node.application_metrics import application_group
 from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import Driver, Shell
+from paxos_twisted.node.engine_metrics import engine_group
 from paxos_twisted.node.inputs import Inputs
 from paxos_twisted.node.metrics import Metrics
 from paxos_twisted.node.observe import Durations, Events
@@ -114,6 +115,10 @@ def assemble(
         applied=lambda: state.birth,
         metrics=metrics,
     )
+    own = engine_group(engine, metrics.labels)
+    if own is not None:
+        metrics.collector.groups.append(own)
+        metrics.collector.before.append(own.refresh)
     group = application_group(application, metrics.labels)
     if group is not None:
         metrics.collector.groups.append(group)

@@ -19,6 +19,7 @@ from prometheus_client import (
 
 import paxos_twisted
 from paxos_twisted.node.application_metrics import AuctionState, ChatState
+from paxos_twisted.node.engine_metrics import ViewState
 from paxos_twisted.node.families import (
     APP,
     ENGINE,
@@ -233,6 +234,7 @@ GROUPS: tuple[type[Group], ...] = (
     Peers,
     Disk,
     Process,
+    ViewState,
     ChatState,
     AuctionState,
 )

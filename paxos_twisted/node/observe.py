@@ -1,6 +1,6 @@
 """What the log, the metrics and /events tell of a node: events as they come, gauges when somebody asks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
@@ -11,12 +11,15 @@ from paxos_twisted.core.events import (
     FillEnded,
     Healed,
     LeaderChanged,
+    LineDiverged,
     Phase1Ended,
     Phase1Started,
     Restored,
     StateDiverged,
     SteppedDown,
     Suspected,
+    ViewAsked,
+    ViewChanged,
 )
 from paxos_twisted.node.happenings import Happenings
 from paxos_twisted.node.metrics import Metrics
@@ -116,6 +119,38 @@ class Events:
                     peer=event.node,
                     event="diverged",
                 )
+            case ViewAsked():
+                if self._leader == NO_NODE:  # else the primary goes on meanwhile, and only its backups change
+                    phases.begin(PHASE1)
+                note("view_asked", rnd=event.epoch)
+                log.info(
+                    "this node asks for view {epoch}: itself as primary, backups {backups}",
+                    epoch=event.epoch,
+                    backups=_listed(event.backups),
+                    event="view_asked",
+                )
+            case ViewChanged():
+                if event.primary == self.node and phases.current == PHASE1:
+                    phases.begin(FILL)
+                note("view", peer=event.primary, rnd=event.epoch)
+                log.info(
+                    "view {epoch}: primary {primary}, backups {backups}",
+                    epoch=event.epoch,
+                    primary=event.primary,
+                    backups=_listed(event.backups),
+                    event="view",
+                )
+            case LineDiverged():
+                metrics.state_hash_mismatches += 1
+                note("diverged", peer=event.node)
+                log.critical(
+                    "two primaries have served (mode no-partitions): node {peer} goes on without slots {slot} to {adu} "
+                    "that this node has committed. This node takes no further part",
+                    peer=event.node,
+                    slot=event.slot,
+                    adu=event.adu,
+                    event="line_diverged",
+                )
             case Healed():
                 log.info("slots up to {slot} that had rotted here are known again", slot=event.slot, event="healed")
 
@@ -197,3 +232,7 @@ class Durations:
         """A run that came in here was decided."""
         self._committed(seconds)
         self._events.on_commit(seconds)
+
+
+def _listed(nodes: Iterable[NodeId]) -> str:
+    return ", ".join(map(str, nodes)) or "none"

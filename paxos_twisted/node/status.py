@@ -127,4 +127,4 @@ def refresh_disk(metrics: Metrics, store: SqliteStore) -> None:
 
 def _promised(engine: Any) -> int:
     acceptor = getattr(engine, "acceptor", None)
-    return NO_ROUND if acceptor is None else acceptor.rnd
+    return getattr(engine, "round", NO_ROUND) if acceptor is None else acceptor.rnd

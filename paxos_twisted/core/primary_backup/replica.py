@@ -147,6 +147,8 @@ class PrimaryBackup:
             self.view = self.entered
             self.views.adopt(self.entered)
 
+        self.view_changes = 0
+        """Views that began since this node started."""
         self._leader = NO_NODE
         self._leader_epoch: Epoch = 0
         self._leader_heard_ms = 0
@@ -196,6 +198,13 @@ class PrimaryBackup:
     def leader(self) -> NodeId:
         """The primary, if it is known to serve; else NO_NODE."""
         return self._leader
+
+    def lag_of(self, node: NodeId) -> int:
+        """Slots that this primary has given out and `node`, a backup, has not acknowledged; 0 for everybody else."""
+        primary = self.primary
+        if primary is None or node not in primary.required:
+            return 0
+        return max(primary.end - max(primary.followers[node].acked, primary.start - 1), 0)
 
     @property
     def role(self) -> str:
@@ -466,6 +475,7 @@ class PrimaryBackup:
         if self.primary is None:
             self._own_from = end + 1
         primary = Primary(node, view, start, end, self.others, self.now_ms, self.settings.phase2_ms)
+        primary.is_filled = self.primary is not None  # it goes on: nothing is taken over
         self.primary = primary
         self._own_bytes.clear()
         self._open_bytes = 0
@@ -651,6 +661,7 @@ class PrimaryBackup:
         for node in before.members:
             if node not in view.members:
                 self.returns.on_left(node, self.now_ms)
+        self.view_changes += 1
         self._outbox.out.events.append(ViewChanged(view.epoch, view.primary, view.queue))
         if view.primary == self.node and view.nonce == self.nonce and (self.able or self.primary is not None):
             self._open(view)
