@@ -1,4 +1,4 @@
-"""Clients that never stop: random transactions against a live cluster, every call recorded.
+"""Clients that never stop: random operations against a live cluster, every call recorded.
 
 They use the client library as `bankclient --bench` does. Unlike the bench they go on for as long as somebody wants,
 can be brought to rest and set going again, and hand over what was recorded since the last rest.
@@ -14,18 +14,15 @@ from paxos_twisted_client.pool import Pool
 from paxos_twisted_client.reactor import DelayedCall
 from paxos_twisted_client.session import OK, REFUSED, Request
 from paxos_twisted_client.statistics import GapMeter
+from paxos_twisted_client.target import FIRST, ROUND_ROBIN, starts
 from twisted.internet.defer import Deferred, DeferredList
 
 from paxos_twisted.anatomy.facts import Step, Wait
-from paxos_twisted.apps.bank import BALANCE, TRANSFER, BankOp, BankResult
 from paxos_twisted.check.history import History
+from paxos_twisted.cluster.soaked import AnyHistory, AnyOperation, Soaked, SoakedBank
 
-AMOUNT_MAX: Final = 1000
-KINDS: Final = 4
 AUDIT_ATTEMPTS: Final = 5
-"""A balance enquiry that got no answer is repeated this often; each attempt is as patient as any request."""
-
-BankHistory = History[BankOp, BankResult]
+"""A reading that got no answer is repeated this often; each attempt is as patient as any request."""
 
 
 class LoadError(Exception):
@@ -41,6 +38,8 @@ class Load:
         cluster: its name.
         clients: how many; client i keeps 1 + i % `outstanding` requests under way.
         accounts: transactions touch the accounts 0 … accounts-1. Few: they are to get into each other's way.
+        application: what the clients do; the bank, with those accounts, by default.
+        spread: the clients begin with different nodes, in turns: for engines that serve at every node.
         think_s: mean pause between an answer and the next request; 0: none.
         request_s: a request without an answer for so long is given up.
         rng: everything random.
@@ -60,9 +59,11 @@ class Load:
         think_s: float = 0.0,
         request_s: float = 60.0,
         records: bool = True,
+        application: Soaked | None = None,
+        spread: bool = False,
     ) -> None:
         self.reactor = reactor
-        self.accounts = accounts
+        self.application = application or SoakedBank(accounts)
         self.think_s = think_s
         self.rng = rng
         self.answered = 0
@@ -72,18 +73,19 @@ class Load:
         self.is_resting = True
         self.on_answer: Callable[[int, int, int], object] | None = None
         """Called with each answer: the client's number, when it asked, and now."""
-        self.history: BankHistory | None = History() if records else None
+        self.history: AnyHistory | None = History() if records else None
         """What happened since the last `take`."""
         patience = Patience(request_s=request_s)
+        orders = starts(ROUND_ROBIN if spread else FIRST, addresses)
         self.clients = [
             _Client(
                 self,
                 index,
                 Pool(
                     reactor,
-                    addresses,
+                    orders[index % len(orders)],
                     cluster=cluster,
-                    application="bank",
+                    application=self.application.name,
                     patience=patience,
                     rng=Random(rng.getrandbits(64)),
                 ),
@@ -107,28 +109,32 @@ class Load:
         self.is_resting = True
         return DeferredList([client.when_idle() for client in self.clients]).addCallback(lambda _: None)
 
-    async def audit(self) -> dict[int, int]:
-        """Ask for the balance of every account, while the clients rest. The enquiries are recorded like all else.
+    async def audit(self) -> list[AnyOperation]:
+        """Read everything, while the clients rest, and return these operations. They are recorded like all else.
 
         A request whose outcome is unknown may still take effect, much later. Before the audit, each client that has one
         makes a further request in the same session: it acknowledges all that came before, so that the session table
         refuses a late copy. What the audit finds is therefore final.
 
         Raises:
-            LoadError: an account could not be asked.
+            LoadError: something could not be read.
         """
         assert self.is_resting
+        assert self.history is not None
+        readings = self.application.readings()
         for client in self.clients:
             if client.in_doubt:
-                await client.ask_until_answered(0)
+                await client.ask_until_answered(readings[0])
                 client.in_doubt = False
-        balances: dict[int, int] = {}
-        for account in range(self.accounts):
-            client = self.clients[account % len(self.clients)]
-            balances[account] = await client.ask_until_answered(account)
-        return balances
+        found: list[AnyOperation] = []
+        for index, op in enumerate(readings):
+            request = await self.clients[index % len(self.clients)].ask_until_answered(op)
+            operation = self.history.find(request.client, request.seq)
+            assert operation is not None
+            found.append(operation)
+        return found
 
-    def take(self) -> BankHistory:
+    def take(self) -> AnyHistory:
         """Hand over what was recorded, and begin a new history. Only at rest: nothing may be under way."""
         assert self.is_resting
         assert self.history is not None
@@ -207,25 +213,19 @@ class _Client:
         steps = tuple(Step(*step) for step in self.pool.steps_since(start_ns) if step.time_ns <= end_ns)
         return Wait(str(self._process + 1), start_ns, end_ns, gap.longest_sent_ns or start_ns, steps)
 
-    async def ask_until_answered(self, account: int) -> int:
+    async def ask_until_answered(self, op: Any) -> Request:
         for _ in range(AUDIT_ATTEMPTS):
             done: Deferred[Request] = Deferred()
-            self._submit(BankOp(BALANCE, account), done)
+            self._submit(op, done)
             request = await done
             if request.outcome == OK:
-                balance: int = request.result.balance
-                return balance
-        raise LoadError(f"the balance of account {account} could not be read: {request.text or request.reason}")
+                return request
+        raise LoadError(f"{op} could not be read: {request.text or request.reason}")
 
-    def _draw(self) -> BankOp:
-        load = self._load
-        draw = load.rng.randrange
-        kind = draw(KINDS)
-        amount = 0 if kind == BALANCE else draw(1, AMOUNT_MAX + 1)
-        to = draw(load.accounts) if kind == TRANSFER else 0
-        return BankOp(kind, draw(load.accounts), amount, to)
+    def _draw(self) -> Any:
+        return self._load.application.draw(self._load.rng, self._process)
 
-    def _submit(self, op: BankOp, done: "Deferred[Request] | None" = None) -> None:
+    def _submit(self, op: Any, done: "Deferred[Request] | None" = None) -> None:
         self._open += 1
 
         def on_done(request: Request) -> None:

@@ -54,7 +54,10 @@ class Round(NamedTuple):
 class Nemesis:
     """Does harm to a cluster, and repairs it."""
 
-    def __init__(self, reactor: Any, cluster: LocalCluster, load: Load, rng: Random) -> None:
+    def __init__(
+        self, reactor: Any, cluster: LocalCluster, load: Load, rng: Random, *, is_leaderless: bool = False
+    ) -> None:
+        """`is_leaderless`: every node serves clients, and the victim may be any of them."""
         self._reactor = reactor
         self._cluster = cluster
         self._load = load
@@ -72,10 +75,14 @@ class Nemesis:
             "restart follower": self._restart_follower,
         }
         assert self._faults.keys() == WEIGHTS.keys()
+        self.weights = LEADERLESS_WEIGHTS if is_leaderless else WEIGHTS
+        if is_leaderless:
+            self._faults = {kind: self._faults[kind.replace("replica", "leader")] for kind in LEADERLESS_WEIGHTS}
+        self._is_leaderless = is_leaderless
 
     def draw(self) -> str:
         """Choose a kind of fault."""
-        return self._rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        return self._rng.choices(list(self.weights), list(self.weights.values()))[0]
 
     async def round(self, kind: str) -> Round:
         """One round: do it, wait until clients are served, repair, wait until all nodes are ready.
@@ -83,7 +90,7 @@ class Nemesis:
         Raises:
             Stuck: clients are not served, or a node does not come back.
         """
-        leader, rnd = await self.leader()
+        leader, rnd = await self.victim()
         others = [node for node in self._cluster.members if node != leader]
         self._rng.shuffle(others)
         started = time.monotonic()
@@ -102,9 +109,14 @@ class Nemesis:
             repair_gap_ms = self._load.longest_gap_ms()
         else:
             gap_ms = self._load.longest_gap_ms()
-        after, rnd_after = await self.leader()
-        changed = (leader, rnd) != (after, rnd_after)
+        changed = not self._is_leaderless and (leader, rnd) != await self.leader()
         return Round(at, kind, gap_ms, repair_gap_ms, changed, time.monotonic() - started, self._fault, waits)
+
+    async def victim(self) -> tuple[NodeId, int]:
+        """Whom the next fault is about: the leader and its round; without leaders any node, and 0."""
+        if self._is_leaderless:
+            return self._rng.choice(self._cluster.members), 0
+        return await self.leader()
 
     async def leader(self) -> tuple[NodeId, int]:
         """Who leads, and its round. The running nodes must agree about it.
@@ -256,3 +268,13 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "restart follower": 3,
 }
 """How often each kind of fault is drawn. What waits for the detector's delay is rare, so that a round is short."""
+
+LEADERLESS_WEIGHTS: Final[Mapping[str, int]] = {
+    "kill replica": 8,
+    "kill majority": 2,
+    "kill all": 2,
+    "freeze replica": 2,
+    "blink replica": 2,
+    "restart replica": 5,
+}
+"""The same where no node is more than another."""

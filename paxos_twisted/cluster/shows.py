@@ -22,17 +22,21 @@ from paxos_twisted.cluster.failover import KINDS, run_failover, write_report
 from paxos_twisted.cluster.failover import Plan as FailoverPlan
 from paxos_twisted.cluster.failover import Report as FailoverReport
 from paxos_twisted.cluster.local import LocalCluster
-from paxos_twisted.cluster.nemesis import WEIGHTS
+from paxos_twisted.cluster.nemesis import LEADERLESS_WEIGHTS, WEIGHTS
 from paxos_twisted.cluster.picture import save_picture
 from paxos_twisted.cluster.soak import CONFIG as SOAK_CONFIG
 from paxos_twisted.cluster.soak import Plan as SoakPlan
 from paxos_twisted.cluster.soak import Report as SoakReport
 from paxos_twisted.cluster.soak import run_soak
 from paxos_twisted.cluster.soak_screens import Progress, failover_end, soak_end
-from paxos_twisted.ctl.agreement import Verdict
+from paxos_twisted.cluster.soaked import SOAKED
+from paxos_twisted.core.registry import ENGINES
+from paxos_twisted.ctl.agreement import LEADERLESS, Verdict
 from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATION
 
 EXIT_OF_VERDICT: Final = {Verdict.OK: EXIT_OK, Verdict.VIOLATION: EXIT_VIOLATION, Verdict.UNKNOWN: EXIT_UNKNOWN}
+
+KINDS_OF_FAULTS: Final = sorted({*WEIGHTS, *LEADERLESS_WEIGHTS})
 
 EXIT_INTERRUPTED: Final = 130
 
@@ -94,7 +98,9 @@ def demo(
 @click.option("--rounds", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Faults, in all.")
 @click.option("--seconds", type=click.FloatRange(1), help="End earlier, when this time is over.")
 @click.option("--seed", type=int, envvar="PAXOS_SEED", help="Of faults and transactions; else a random one.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(sorted(WEIGHTS)), help="Only these faults.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS_OF_FAULTS), help="Only these faults.")
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="multipaxos", show_default=True)
+@click.option("--application", type=click.Choice(list(SOAKED)), default="bank", show_default=True)
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def soak(
@@ -103,6 +109,8 @@ def soak(
     seconds: float | None,
     seed: int | None,
     kinds: tuple[str, ...],
+    engine: str,
+    application: str,
     directory: Path | None,
     output: str,
 ) -> None:
@@ -110,11 +118,17 @@ def soak(
 
     Kill, freeze and restart nodes under load, again and again.
 
-    A round is one fault. After every few rounds everything comes to rest and all accounts are read. What happened since
-    the last time must be linearizable, each transaction done exactly once, no money gained or lost, all nodes equal.
-    The first violation ends the soak with exit code 3; logs, data and the history are kept.
+    A round is one fault. After every few rounds everything comes to rest and is read: all accounts, keys, rooms or
+    auctions. What happened since the last time must be linearizable, each request done exactly once, no money gained or
+    lost, all nodes equal. The first violation ends the soak with exit code 3; logs, data and the history are kept.
     """
-    plan = SoakPlan(f=f, rounds=rounds, seconds=seconds, seed=_seed(seed), kinds=kinds)
+    possible = LEADERLESS_WEIGHTS if engine in LEADERLESS else WEIGHTS
+    for kind in kinds:
+        if kind not in possible:
+            raise click.UsageError(f"--kind: with engine {engine} there are {', '.join(possible)}, not {kind!r}")
+    plan = SoakPlan(
+        f=f, engine=engine, application=application, rounds=rounds, seconds=seconds, seed=_seed(seed), kinds=kinds
+    )
 
     latest: list[SoakReport] = []
 
@@ -126,7 +140,16 @@ def soak(
         return lambda reactor: run_soak(reactor, plan, cluster, on_progress)
 
     try:
-        report = _with_cluster(directory, "soak", f, SOAK_CONFIG, run, keep=lambda end: end.verdict is not Verdict.OK)
+        report = _with_cluster(
+            directory,
+            "soak",
+            f,
+            SOAK_CONFIG,
+            run,
+            keep=lambda end: end.verdict is not Verdict.OK,
+            engine=engine,
+            application=application,
+        )
     except _Interrupted:
         if latest and output == "table":
             Console(highlight=False).print(soak_end(latest[0], is_interrupted=True))
@@ -143,6 +166,7 @@ def soak(
 @click.option("--times", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option("--kind", type=click.Choice(list(KINDS)), default="kill", show_default=True)
 @click.option("--clients", type=click.IntRange(1, 64), default=3, show_default=True)
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="multipaxos", show_default=True)
 @click.option("--seed", type=int, envvar="PAXOS_SEED", help="Of faults and transactions; else a random one.")
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
 @click.option(
@@ -154,6 +178,7 @@ def failover(
     times: int,
     kind: str,
     clients: int,
+    engine: str,
     seed: int | None,
     directory: Path | None,
     folder: Path | None,
@@ -186,7 +211,9 @@ def failover(
         return measure
 
     try:
-        report = _with_cluster(directory, "failover", f, "", run, keep=lambda end: end.trouble is not None)
+        report = _with_cluster(
+            directory, "failover", f, "", run, keep=lambda end: end.trouble is not None, engine=engine
+        )
     except _Interrupted:
         raise SystemExit(EXIT_INTERRUPTED) from None
     if output == "json":
@@ -206,12 +233,15 @@ def _with_cluster(
     more: str,
     run: Callable[[LocalCluster, Progress], Callable[[Any], Coroutine[Any, Any, Value]]],
     keep: Callable[[Value], bool],
+    *,
+    engine: str = "multipaxos",
+    application: str = "bank",
 ) -> Value:
     """Make a cluster, run something on it in the global reactor, leave no process behind."""
     folder = directory if directory is not None else Path(tempfile.mkdtemp(prefix=f"paxos-{name}-"))
     kept = True
     try:
-        with LocalCluster.create(folder, f, name=name, more=more) as cluster:
+        with LocalCluster.create(folder, f, name=name, more=more, engine=engine, application=application) as cluster:
             with Progress(Console(stderr=True)) as progress:
                 report = _react(run(cluster, progress))
             kept = keep(report)

@@ -1,6 +1,5 @@
 """The soak: harm without end against real processes under load, and after every few rounds the proof of innocence."""
 
-import json
 import time
 from collections.abc import Callable
 from random import Random
@@ -11,13 +10,12 @@ from paxos_twisted_client.endpoints import parse_address
 from paxos_twisted_client.statistics import percentile
 from twisted.internet.threads import deferToThread
 
-from paxos_twisted.check.history import write_history
 from paxos_twisted.check.verdict import Outcome
-from paxos_twisted.cluster.load import BankHistory, Load, LoadError
+from paxos_twisted.cluster.load import Load, LoadError
 from paxos_twisted.cluster.local import ClusterError, LocalCluster
 from paxos_twisted.cluster.nemesis import Nemesis, Round, Stuck
-from paxos_twisted.cluster.windows import CarriedBank, Windows
-from paxos_twisted.ctl.agreement import Check, Verdict, judge, verdict_of, wait_until_quiet
+from paxos_twisted.cluster.soaked import SOAKED, AnyHistory
+from paxos_twisted.ctl.agreement import LEADERLESS, Check, Verdict, judge, verdict_of, wait_until_quiet
 
 QUIET_S: Final = 30.0
 """At rest all nodes hold the same within milliseconds."""
@@ -37,9 +35,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """End after the round in which this time is over, if the rounds are not over before."""
     seed: int
     f: int = 1
+    engine: str = "multipaxos"
+    application: str = "bank"
     clients: int = 6
     outstanding: int = 3
     accounts: int = 24
+    """Or keys, rooms, auctions."""
     think_s: float = 0.006
     window: int = 4
     """Rounds between two proofs."""
@@ -135,9 +136,9 @@ class _Soak:
         self._on_progress = on_progress
         self._started = time.monotonic()
         self._gaps = Gaps()
-        self._windows = Windows()
-        self._window: BankHistory | None = None
-        self._before: dict[int, int] = {}
+        application = SOAKED[plan.application](plan.accounts)
+        self._judge = application.judge()
+        self._window: AnyHistory | None = None
         rng = Random(plan.seed)
         self.load = Load(
             reactor,
@@ -148,8 +149,10 @@ class _Soak:
             rng=Random(rng.getrandbits(64)),
             outstanding=plan.outstanding,
             think_s=plan.think_s,
+            application=application,
+            spread=True,
         )
-        self._nemesis = Nemesis(reactor, cluster, self.load, rng)
+        self._nemesis = Nemesis(reactor, cluster, self.load, rng, is_leaderless=plan.engine in LEADERLESS)
         self._rng = rng
         self._rounds = (cluster.directory / ROUNDS).open("ab", buffering=0)
 
@@ -173,7 +176,7 @@ class _Soak:
     def note_progress(self) -> None:
         load, report = self.load, self.report
         report.answered, report.refused, report.unknown = load.answered, load.refused, load.unknown
-        report.checked, report.undecided = self._windows.checked, self._windows.undecided
+        report.checked, report.undecided = self._judge.checked, self._judge.undecided
         report.kinds = self._gaps.report()
         report.seconds = time.monotonic() - self._started
         self._on_progress(report)
@@ -189,20 +192,17 @@ class _Soak:
         folder.mkdir(exist_ok=True)
         (folder / "why.txt").write_text("\n".join(self.report.violation) + "\n", encoding="utf-8")
         (folder / "plan.json").write_bytes(msgspec.json.format(msgspec.json.encode(self.plan), indent=2))
-        before = self._before if self._window is not None else self._windows.balances
-        (folder / "balances-before.json").write_text(json.dumps(before, indent=2), encoding="utf-8")
         history = self._window if self._window is not None else self.load.history
         if history is not None:
-            (folder / "history.jsonl").write_bytes(b"".join(write_history(history, CarriedBank(before))))
+            self._judge.keep_evidence(folder, history)
         self.report.evidence = str(folder)
 
     async def _prove(self) -> None:
-        """Bring everything to rest, read all accounts, and check what happened since the last time."""
+        """Bring everything to rest, read it all, and check what happened since the last time."""
         await self.load.rest()
-        balances = await self.load.audit()
-        window = self.load.take()
-        self._window, self._before = window, self._windows.balances
-        verdict = self._windows.check(window, balances)
+        readings = await self.load.audit()
+        window = self._window = self.load.take()
+        verdict = self._judge.check(window, readings)
         if verdict.outcome is Outcome.VIOLATION:
             raise _Violated("\n".join(verdict.text))
         checks = await deferToThread(self._compare)

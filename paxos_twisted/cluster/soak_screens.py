@@ -26,13 +26,17 @@ LINES_SHOWN: Final = 25
 MEANINGS: Final[Mapping[str, str]] = {
     "kill leader": "kill -9, start again",
     "kill follower": "kill -9, start again",
-    "kill majority": "kill -9 the leader, then its successor",
+    "kill majority": "kill -9 one that serves, then others",
     "kill all": "kill -9, all at once",
     "freeze leader": "SIGSTOP until another one leads",
     "freeze follower": "SIGSTOP for a moment",
     "blink leader": "SIGSTOP for 20 ms to 1 s",
     "restart leader": "SIGTERM, start again",
     "restart follower": "SIGTERM, start again",
+    "kill replica": "kill -9, start again",
+    "freeze replica": "SIGSTOP until its clients are elsewhere",
+    "blink replica": "SIGSTOP for 20 ms to 1 s",
+    "restart replica": "SIGTERM, start again",
 }
 
 
@@ -100,7 +104,7 @@ def soak_screen(report: soak.Report) -> Group:
 
 def soak_facts(report: soak.Report) -> Text:
     """The clients' numbers."""
-    text = f"{report.answered:,} transactions answered, {report.checked:,} checked in {report.windows:,} windows"
+    text = f"{report.answered:,} requests answered, {report.checked:,} checked in {report.windows:,} windows"
     facts = Text(text, "dim")
     for count, name in ((report.refused, "refused"), (report.unknown, "unknown")):
         facts.append(f", {count:,} {name}")

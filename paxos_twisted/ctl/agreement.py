@@ -1,7 +1,7 @@
 """Do all replicas hold the same? What `paxosctl verify`, the demo and the soak ask of a cluster that is quiet."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -12,6 +12,10 @@ from paxos_twisted.types import NodeId
 
 QUIET_POLL_S: Final = 0.02
 """Between two looks at the nodes."""
+
+LEADERLESS: Final = frozenset({"epaxos"})
+"""Engines in which every node serves. Their nodes count what they have executed, each in an order of its own: only in
+quiet do the same counts mean the same state."""
 
 Statuses = Mapping[NodeId, NodeStatus | NodeError]
 
@@ -39,8 +43,11 @@ def judge(statuses: Statuses) -> list[Check]:
     known = {node: status for node, status in statuses.items() if isinstance(status, NodeStatus)}
     checks = [_answers(statuses)]
     if known:
-        checks += [_one_leader(known), _same_slots(known), _same_state(known), _slots_add_up(known)]
-        checks += _same_commands(known)
+        if is_leaderless(known.values()):
+            checks += [_same_slots(known), _same_quiet_state(known), _slots_add_up(known)]
+        else:
+            checks += [_one_leader(known), _same_slots(known), _same_state(known), _slots_add_up(known)]
+            checks += _same_commands(known)
     return checks
 
 
@@ -50,9 +57,14 @@ def verdict_of(checks: list[Check]) -> Verdict:
     return next((verdict for verdict in (Verdict.VIOLATION, Verdict.UNKNOWN) if verdict in verdicts), Verdict.OK)
 
 
+def is_leaderless(statuses: Iterable[NodeStatus]) -> bool:
+    """Whether these nodes run an engine without a leader."""
+    return any(status.engine in LEADERLESS for status in statuses)
+
+
 def is_quiet(before: Statuses, now: Statuses) -> bool:
-    """Whether one node leads and all follow it, all have applied the same slots and told the hash of just that state,
-    and nobody moved between two looks."""
+    """Whether one node leads and all follow it (where there are leaders), all have applied the same slots and told the
+    hash of just that state, and nobody moved between two looks."""
     slots, followed, leading = set(), set(), set()
     for node, status in now.items():
         earlier = before.get(node)
@@ -64,6 +76,8 @@ def is_quiet(before: Statuses, now: Statuses) -> bool:
         followed.add(status.leader)
         if status.role == "leader":
             leading.add(status.node)
+    if is_leaderless(status for status in now.values() if isinstance(status, NodeStatus)):
+        return len(slots) == 1
     return len(slots) == len(followed) == 1 and followed == leading
 
 
@@ -136,6 +150,14 @@ def _same_state(known: Mapping[NodeId, NodeStatus]) -> Check:
         return Check(name, Verdict.UNKNOWN, "the nodes told hashes of different slots")
     slot, holders = next(iter(digests.items()))
     return Check(name, Verdict.OK, f"hash {next(iter(holders))[:12]} after slot {slot}")
+
+
+def _same_quiet_state(known: Mapping[NodeId, NodeStatus]) -> Check:
+    """Where orders differ, hashes say something when every node has executed everything that it knows of."""
+    resting = {status.applied for status in known.values() if status.adu == status.applied == status.state_hash.slot}
+    if len(resting) == 1 and all(status.adu == status.state_hash.slot for status in known.values()):
+        return _same_state(known)
+    return Check("same state", Verdict.UNKNOWN, "the nodes are not at rest")
 
 
 def _slots_add_up(known: Mapping[NodeId, NodeStatus]) -> Check:
