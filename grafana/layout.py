@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from grafana.looks import DATA_SOURCE, Panel
-from grafana.queries import PHASE_STARTS, TAKE_OVERS
+from grafana.queries import CLIENT_STARTS, PHASE_STARTS, TAKE_OVERS
 from grafana.sdk import JSONEncoder, build, model
 
 COLUMNS: Final = 24
@@ -54,6 +54,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     sections: tuple[Section, ...]
     all_phases: bool = False
     """Mark the beginning of each phase of a failover, not only that a node takes over."""
+    client_phases: bool = False
+    """Mark the phases too that only clients see, if a bench shows them."""
 
     @property
     def name(self) -> str:
@@ -81,6 +83,8 @@ def dashboard(page: Page) -> model.Dashboard:
     for variable in _variables():
         made.with_variable(variable)
     made.annotation(_annotation(page.all_phases))
+    if page.client_phases:
+        made.annotation(_client_annotation())
     result = made.build()
     for link in result.links or ():
         # The SDK puts every link into a menu; these are the way on, and belong where they are seen.
@@ -136,3 +140,9 @@ def _annotation(all_phases: bool) -> build.AnnotationQuery:
     if all_phases:
         return mark.title_format("{{phase}}").text_format("Node {{node}} begins this phase.")
     return mark.title_format("Node {{node}} takes over").text_format("It begins phase 1 of its round.")
+
+
+def _client_annotation() -> build.AnnotationQuery:
+    mark = build.AnnotationQuery().name("Phases of clients").datasource(DATA_SOURCE).enable(True)
+    mark.icon_color("orange").use_value_for_time(True).step("1s").expr(CLIENT_STARTS).tag_keys("phase")
+    return mark.title_format("{{phase}}").text_format("Clients of the bench at {{instance}} begin this phase.")

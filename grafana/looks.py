@@ -17,8 +17,6 @@ from grafana.sdk import (
     stat,
     statetimeline,
     table,
-    text,
-    text_model,
     timeseries,
 )
 from prometheus.recording import DEGRADED, DOWN, HEALTHY
@@ -198,12 +196,6 @@ def alerts(title: str, description: str, query: Query) -> Panel:
         ],
     )
     return look.build()
-
-
-def note(title: str, description: str, content: str) -> Panel:
-    """A few lines of Markdown."""
-    look = text.Panel().title(title).description(description)
-    return look.mode(text_model.TextMode.MARKDOWN).content(content).build()
 
 
 def mapping(names: Names) -> list[Any]:

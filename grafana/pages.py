@@ -38,8 +38,9 @@ FAILOVER: Final = Page(
     uid="paxos-failover",
     title="Paxos: Failover",
     story="What happened when the leader was lost: how long each phase took, who followed whom, and what clients "
-    "noticed. Purple marks are the exact times that nodes report.",
+    "noticed. Purple marks are the exact times that nodes report, orange ones those of a bench's clients.",
     all_phases=True,
+    client_phases=True,
     sections=(
         section(
             "The last failover",
@@ -50,7 +51,11 @@ FAILOVER: Final = Page(
             shelf(7, (24, p.FOLLOWED)),
             shelf(8, (12, p.LINKS), (12, p.SUSPICIONS)),
         ),
-        section("What clients noticed", shelf(8, (12, p.BY_NODE), (12, p.UNSERVED))),
+        section(
+            "What clients noticed",
+            shelf(8, (12, p.BENCH_WAITING), (12, p.BENCH_RECONNECTS)),
+            shelf(8, (12, p.BY_NODE), (12, p.UNSERVED)),
+        ),
         section(
             "The election",
             shelf(8, (8, p.CAUSES), (8, p.ROUND), (8, p.ATTEMPTS)),
@@ -66,17 +71,21 @@ NODE: Final = Page(
     title="Paxos: Node internals",
     story="Where a node's time, memory and disk go. Choose one node above, or compare them.",
     sections=(
-        section("The nodes", shelf(6, (20, p.NODES), (4, p.WAL_ERRORS))),
-        section("The event loop", shelf(8, (8, p.REACTOR), (8, p.REACTOR_CELLS), (8, p.CPU))),
+        section("The nodes", shelf(6, (16, p.NODES), (4, p.WAL_ERRORS), (4, p.MISMATCHES))),
+        section("The way of a command", shelf(8, (10, p.COMMIT), (7, p.APPLY), (7, p.BUFFERED))),
+        section(
+            "The event loop",
+            shelf(8, (6, p.REACTOR), (6, p.REACTOR_CELLS), (6, p.HEARTBEATS), (6, p.CPU)),
+        ),
         section(
             "The disk",
             shelf(8, (8, p.FSYNC), (8, p.COMMITS), (8, p.WRITE_QUEUE)),
-            shelf(8, (8, p.WAL_SIZE), (8, p.SINCE_SNAPSHOT), (8, p.DISK_FREE)),
+            shelf(8, (6, p.WAL_SIZE), (6, p.SINCE_SNAPSHOT), (6, p.SNAPSHOTS), (6, p.DISK_FREE)),
         ),
         section("Queues and state", shelf(8, (8, p.WAITING), (8, p.KEPT), (8, p.KINDS))),
         section(
             "Links to other nodes",
-            shelf(8, (8, p.LINKS), (8, p.TRAFFIC), (8, p.DROPPED)),
+            shelf(8, (6, p.LINKS), (6, p.PEER_RTT), (6, p.TRAFFIC), (6, p.DROPPED)),
             shelf(8, (12, p.MESSAGES), (12, p.REJECTED)),
         ),
         section("Memory and files", shelf(8, (8, p.MEMORY), (8, p.GARBAGE), (8, p.FILES))),
@@ -87,12 +96,18 @@ NODE: Final = Page(
 CLIENTS: Final = Page(
     uid="paxos-clients",
     title="Paxos: Clients and bench",
-    story="What clients ask, what they get and how fast, as the nodes see it. A bench prints the clients' own view.",
+    story="What clients ask, what they get and how fast: as the nodes see it, and as the clients of a bench do that "
+    "runs with --metrics-port. Orange marks are the phases of a failover that only clients see.",
+    client_phases=True,
     sections=(
-        section("Now", shelf(5, (4, p.ANSWERS_NOW), (4, p.ANSWERED_SHARE), (4, p.LATENCY_NOW), (12, p.NOT_HERE))),
+        section("Now", shelf(5, (6, p.ANSWERS_NOW), (6, p.ANSWERED_SHARE), (6, p.LATENCY_NOW), (6, p.BENCH_LONGEST))),
+        section(
+            "What a bench sees",
+            shelf(8, (8, p.BENCH_RTT), (8, p.BENCH_WAITING), (8, p.BENCH_RECONNECTS)),
+        ),
         section(
             "What they get",
-            shelf(9, (12, p.REPLIES), (12, p.LATENCY)),
+            shelf(9, (8, p.REPLIES), (8, p.LATENCY), (8, p.BENCH_OUTCOMES)),
             shelf(9, (12, p.LATENCY_CELLS), (12, p.LATENCY_BY_OP)),
         ),
         section("What they ask, and whom", shelf(8, (8, p.BY_OP), (8, p.BY_NODE), (8, p.REDIRECTS))),

@@ -16,7 +16,6 @@ from grafana.looks import (
     lanes,
     lines,
     nodes,
-    note,
     number,
     parts,
 )
@@ -138,12 +137,40 @@ LATENCY_NOW = number(
     unit="s",
     steps=up_to(LATENCY_S),
 )
-NOT_HERE = note(
-    "What is not here",
-    "What the nodes cannot know.",
-    "The way between client and node, reconnects and the gap of a failover are measured by the client: "
-    "`bankclient --bench` prints them, and `--output json` writes them. Times on this page begin when a request "
-    "arrives at the node that answers it.",
+BENCH_RTT = lines(
+    "Round trips of a bench",
+    "From a request to its answer as clients see it, retries included; a bench shows it with --metrics-port.",
+    *q.BENCH_RTT,
+    unit="s",
+    steps=up_to(LATENCY_S),
+)
+BENCH_OUTCOMES = lines(
+    "What a bench got",
+    "Requests of a bench per second, by how they ended.",
+    q.BENCH_OUTCOMES,
+    unit="reqps",
+    stacked=True,
+)
+BENCH_WAITING = lines(
+    "Waits of clients",
+    "How long the client of a bench has waited that waits longest, and the longest wait so far.",
+    *q.BENCH_WAITING,
+    unit="s",
+    steps=GAP,
+)
+BENCH_LONGEST = number(
+    "Longest wait of a client",
+    "The longest time without an answer that a client of the bench has seen so far.",
+    q.BENCH_LONGEST,
+    unit="s",
+    steps=GAP,
+)
+BENCH_RECONNECTS = lines(
+    "Why clients left a node",
+    "Times that clients of a bench left a node or did not reach it, by cause.",
+    q.BENCH_RECONNECTS,
+    unit="short",
+    bars=True,
 )
 BY_OP = lines(
     "Requests by operation", "Requests per second by what was asked.", q.REQUESTS_BY_OP, unit="reqps", stacked=True
@@ -205,6 +232,30 @@ KEPT = lines(
     unit="short",
 )
 
+COMMIT = lines(
+    "Commits",
+    "From a command's arrival at a node to its decision, without the way to the client.",
+    *q.COMMIT,
+    unit="s",
+    steps=up_to(LATENCY_S),
+)
+APPLY = lines(
+    "Applying",
+    "The time within which 99 of 100 runs of commands were applied.",
+    q.APPLY,
+    unit="s",
+    steps=up_to(LATENCY_S),
+)
+BUFFERED = lines(
+    "Decided above a hole",
+    "Slots that are decided and wait for one below them; some come and go when messages are lost.",
+    q.BUFFERED,
+    unit="short",
+)
+MISMATCHES = number(
+    "States that differ", "Times that a peer had another state after the same slot; never.", q.MISMATCHES, steps=NONE
+)
+
 # Failover
 
 TAKEN_OVER = number("Last take-over", "When a node last began phase 1.", q.TAKEN_OVER, unit=AGO)
@@ -216,8 +267,8 @@ TOOK = number(
     steps=GAP,
 )
 PHASES = parts(
-    "Its phases",
-    "How long the present leader needed for each phase; 0 is a phase that did not occur.",
+    "Its anatomy",
+    "Each phase at the present leader, and the two that only clients see, by a bench; 0 is a phase that did not occur.",
     *q.PHASES_NOW,
     unit="s",
     steps=GAP,
@@ -280,6 +331,12 @@ LINKS = lanes(
 RECONNECTS = lines(
     "Links that came back", "Times that a link between nodes came up again.", q.RECONNECTS, unit="short", bars=True
 )
+PEER_RTT = lines(
+    "Round trips between nodes",
+    "The time within which 99 of 100 round trips of each link were made, as TCP measures them.",
+    q.PEER_RTT,
+    unit="s",
+)
 TRAFFIC = lines(
     "Traffic", "Bytes per second that each node sent to the others and received from them.", q.BYTES, unit="binBps"
 )
@@ -313,6 +370,19 @@ REACTOR_CELLS = heat(
     "Reactor lag, all of it",
     "How often the reactor was how late; a single long stall is a lonely cell high up.",
     q.REACTOR_BUCKETS,
+    unit="s",
+)
+HEARTBEATS = lines(
+    "Late heartbeats",
+    "How late heartbeats left; as late as the detector's delay, and the others suspect this node.",
+    q.HEARTBEATS,
+    unit="s",
+    steps=up_to(REACTOR_S, WARN),
+)
+SNAPSHOTS = lines(
+    "Time for a snapshot",
+    "From the beginning of a snapshot until it is durable, mean of five minutes.",
+    q.SNAPSHOTS,
     unit="s",
 )
 CPU = lines(

@@ -127,8 +127,31 @@ REJECTED: Final = rate("paxos_connections_rejected_total", "reason", "{{reason}}
 PROPOSALS_OPEN: Final = gauge("paxos_proposals_open")
 SESSIONS: Final = gauge("paxos_sessions")
 
+# Clients' own view
+
+BENCH_RTT: Final = tuple(
+    quantile(share, "bankclient_request_duration_seconds", "", f"{share * 100:g} of 100", where=C)
+    for share in (0.5, 0.9, 0.99)
+)
+BENCH_OUTCOMES: Final = Query(f"sum by (outcome) (rate(bankclient_requests_total{{{C}}}[{RATE}])) > 0", "{{outcome}}")
+BENCH_WAITING: Final = (
+    Query(f"max(bankclient_waiting_seconds{{{C}}})", "waits now"),
+    Query(f"max(bankclient_longest_gap_seconds{{{C}}})", "longest so far"),
+)
+BENCH_LONGEST: Final = now(f"max(bankclient_longest_gap_seconds{{{C}}})", "longest wait")
+BENCH_RECONNECTS: Final = Query(
+    f"sum by (cause) (round(increase(bankclient_reconnects_total{{{C}}}[{RATE}])))", "{{cause}}"
+)
+
 # The log
 
+COMMIT: Final = (
+    quantile(0.5, "paxos_commit_duration_seconds", "node", "node {{node}}, half"),
+    quantile(0.99, "paxos_commit_duration_seconds", "node", "node {{node}}, 99 of 100"),
+)
+APPLY: Final = quantile(0.99, "paxos_apply_duration_seconds", "node", NODE)
+BUFFERED: Final = gauge("paxos_buffered_decisions")
+MISMATCHES: Final = now(f"sum(paxos_state_hash_mismatches_total{{{N}}})", "differences")
 APPLIED: Final = rate("paxos_slots_decided_total", "node", NODE)
 APPLIED_BY_KIND: Final = rate("paxos_slots_decided_total", "kind", "{{kind}}")
 DECIDED_SLOT: Final = gauge("paxos_decided_slot")
@@ -142,8 +165,11 @@ SINCE_SNAPSHOT: Final = Query(
 
 # Failover
 
-PHASES: Final = ("detect", "elect", "phase1", "fill")
-"""Phases in their order. `first_commit` joins them once nodes measure it."""
+PHASES: Final = ("detect", "elect", "phase1", "fill", "first_commit")
+"""Phases of nodes in their order."""
+
+CLIENT_PHASES: Final = ("client_timeout", "reconnect")
+"""What comes between filling and the first commit, as only a client can see it: by a bench with --metrics-port."""
 
 _LEADS: Final = f"and on (cluster, node) paxos_is_leader{{{C}}} == 1"
 
@@ -153,7 +179,16 @@ def phase_now(phase: str) -> Query:
     return now(f'max(paxos_failover_phase_seconds{{{C}, phase="{phase}"}} {_LEADS})', phase)
 
 
-PHASES_NOW: Final = tuple(phase_now(phase) for phase in PHASES)
+def client_phase_now(phase: str) -> Query:
+    """How long the clients of a bench were in a phase when they last looked for the leader."""
+    return now(f'max(bankclient_failover_phase_seconds{{{C}, phase="{phase}"}})', phase)
+
+
+PHASES_NOW: Final = (
+    *(phase_now(phase) for phase in PHASES[:-1]),
+    *(client_phase_now(phase) for phase in CLIENT_PHASES),
+    phase_now(PHASES[-1]),
+)
 PHASES_TOTAL: Final = now(
     f'sum(paxos_failover_phase_seconds{{{C}, phase=~"{"|".join(PHASES)}"}} {_LEADS})', "all phases"
 )
@@ -166,6 +201,7 @@ TAKEN_OVER: Final = now(
 PHASE_STARTS: Final = f"paxos_failover_phase_start_timestamp_seconds{{{C}}} * 1000 > 0"
 """In milliseconds, as annotations want them. [CV-25]"""
 TAKE_OVERS: Final = f'paxos_failover_phase_start_timestamp_seconds{{{C}, phase="phase1"}} * 1000 > 0'
+CLIENT_STARTS: Final = f"bankclient_failover_phase_start_timestamp_seconds{{{C}}} * 1000 > 0"
 ROUND: Final = gauge("paxos_round")
 CHANGES_BY_CAUSE: Final = counted("paxos_leader_changes_total", "cause", "{{cause}}")
 SUSPICIONS: Final = counted("paxos_suspicions_total", "node, peer", "{{node}} suspects {{peer}}")
@@ -186,6 +222,7 @@ CATCH_UP: Final = rate(
 
 LINKS: Final = Query(f"max by (node, peer) (paxos_peer_up{{{N}}})", "{{node}} to {{peer}}")
 RECONNECTS: Final = counted("paxos_peer_reconnects_total", "node, peer", "{{node}} to {{peer}}")
+PEER_RTT: Final = quantile(0.99, "paxos_peer_rtt_seconds", "node, peer", "{{node}} to {{peer}}")
 BYTES: Final = rate("paxos_network_bytes_total", "node, direction", "node {{node}} {{direction}}")
 MESSAGES: Final = rate("paxos_messages_sent_total", "type", "{{type}}", above_0=True)
 DROPPED: Final = rate("paxos_messages_dropped_total", "reason", "{{reason}}")
@@ -197,6 +234,13 @@ REACTOR: Final = (
     Query(f"{REACTOR_P99}{{{N}}}", "node {{node}}, 99 of 100 in a minute"),
 )
 REACTOR_BUCKETS: Final = Query(f"sum by (le) (increase(paxos_reactor_lag_seconds_bucket{{{N}}}[{RATE}]))", "{{le}}")
+HEARTBEATS: Final = quantile(0.99, "paxos_heartbeat_lateness_seconds", "node", NODE)
+SNAPSHOTS: Final = Query(
+    f"sum by (node) (increase(paxos_snapshot_duration_seconds_sum{{{N}}}[5m])) / "
+    f"sum by (node) (increase(paxos_snapshot_duration_seconds_count{{{N}}}[5m]) > 0)",
+    NODE,
+    empty_when="no snapshot was taken in five minutes",
+)
 FSYNC: Final = (
     quantile(0.5, "paxos_wal_fsync_duration_seconds", "node", "node {{node}}, half"),
     Query(f"{FSYNC_P99}{{{N}}}", "node {{node}}, 99 of 100 in a minute"),

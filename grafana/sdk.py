@@ -17,7 +17,6 @@ with warnings.catch_warnings():
         stat,
         statetimeline,
         table,
-        text,
         timeseries,
     )
     from grafana_foundation_sdk.builders import common as build_common
@@ -28,7 +27,6 @@ from grafana_foundation_sdk.models import common, units
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
-from grafana_foundation_sdk.models import text as text_model
 
 __all__ = [
     "JSONEncoder",
@@ -45,8 +43,6 @@ __all__ = [
     "stat",
     "statetimeline",
     "table",
-    "text",
-    "text_model",
     "timeseries",
     "units",
 ]

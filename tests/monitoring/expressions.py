@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from paxos_twisted_client.exposition import BenchMetrics
 from prometheus_client import CollectorRegistry
 
 from grafana import queries
@@ -79,7 +80,7 @@ def known() -> dict[str, dict[str, tuple[str, ...] | None]]:
         "ALERTS": {**free, "alertname": None, "severity": None, "alertstate": ("pending", "firing")},
         "ALERTS_FOR_STATE": {**free, "alertname": None, "severity": None},
     }
-    for family in catalogue():
+    for family in [*catalogue(), *BenchMetrics.declared]:
         labels = {
             name: None if isinstance(values, Source) or family.type == "info" else values
             for name, values in family.labels.items()

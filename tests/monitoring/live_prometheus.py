@@ -73,15 +73,17 @@ def until(is_true: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 
 @contextmanager
-def running(folder: Path, targets: str) -> Iterator[Prometheus]:
-    """Prometheus, with prometheus/prometheus.yml as it is, scraping these targets. Skips when it is not installed."""
+def running(folder: Path, targets: str, **more: str) -> Iterator[Prometheus]:
+    """Prometheus, with prometheus/prometheus.yml as it is, scraping these targets (`more`: of other jobs, by the name
+    of their file). Skips when it is not installed."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
     shutil.copytree(FOLDER, folder / "rules")
     shutil.copy(FOLDER.parent / "prometheus.yml", folder)
     (folder / "targets").mkdir()
-    (folder / "targets" / "paxosnode.yml").write_text(targets, encoding="utf-8")
+    for name, text in {"paxosnode": targets, **more}.items():
+        (folder / "targets" / f"{name}.yml").write_text(text, encoding="utf-8")
     (port,) = free_ports(1)
     command = [
         program,
