@@ -91,6 +91,9 @@ class Application(Protocol):
         """
         return ()
 
+    waiting_operations: tuple[str, ...] = ()
+    """Names of operations whose answers a node may be told to hold back, see `paxos_twisted.net.delay`."""
+
     # Feeds. A topic is a list of events in the state that clients follow: it grows at its end, and may be cut at its
     # beginning. Positions count from 0 and are never used twice.
 

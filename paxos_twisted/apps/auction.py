@@ -191,6 +191,7 @@ class AuctionHouse(Application):
     event_type = AuctionEvent
     stamps = True
     has_deadlines = True
+    waiting_operations = ("bid",)
 
     def __init__(self) -> None:
         self.auctions: Table[str, Auction] = Table("auctions", tuple[str, Auction], place_of)

@@ -61,6 +61,8 @@ class LocalCluster:
         self.apis = apis_of(self.config)
         self._dies_with_us = dies_with_us
         self._children: dict[NodeId, subprocess.Popen[bytes]] = {}
+        self.options: dict[NodeId, list[str]] = {}
+        """Further options of nodes, from their next start on."""
 
     @classmethod
     def create(
@@ -191,6 +193,7 @@ class LocalCluster:
                 if known is not None:
                     known.wait(STOP_S)  # its ports and its data directory are free
                 arguments = ["paxos_twisted.node", "--config", str(self.config_path), "--node-id", str(node)]
+                arguments += self.options.get(node, [])
                 child, process = spawn(arguments, self.log(node), dies_with_us=self._dies_with_us)
                 self._children[node] = child
                 memory.nodes[node] = process

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 from paxos_twisted.apps.application import Application
 from paxos_twisted.core.engine import Engine, LinkState
+from paxos_twisted.core.multipaxos.replica import MultiPaxos
 from paxos_twisted.core.records import PeerSeen
 from paxos_twisted.core.registry import ENGINES
 from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.core.transfer import TransferMessage
 from paxos_twisted.net.clients import ClientPort
 from paxos_twisted.net.connections import Connections
+from paxos_twisted.net.delay import AnswerDelay
+from paxos_twisted.net.faults import FaultLayer, Rule
 from paxos_twisted.net.greeting import LocalNode
 from paxos_twisted.net.peers import PeerLinks
 from paxos_twisted.net.transport import Sockets
@@ -21,6 +24,7 @@ from paxos_twisted.node.application_metrics import application_group
 from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import Driver, Shell
 from paxos_twisted.node.engine_metrics import engine_group
+from paxos_twisted.node.extras import NO_EXTRAS, Extras
 from paxos_twisted.node.inputs import Inputs
 from paxos_twisted.node.metrics import Metrics
 from paxos_twisted.node.observe import Durations, Events
@@ -59,6 +63,7 @@ def assemble(
     metrics: Metrics,
     events: Events,
     on_link: Callable[[NodeId, LinkState], None],
+    extras: Extras = NO_EXTRAS,
 ) -> Parts:
     """Make and join the parts. Nothing is sent or dialled yet.
 
@@ -114,7 +119,9 @@ def assemble(
         requests=inputs,
         applied=lambda: state.birth,
         metrics=metrics,
+        delay=_answer_delay(extras, application, connections),
     )
+    _apply_test_settings(extras, engine, links, recovered)
     own = engine_group(engine, metrics.labels)
     if own is not None:
         metrics.collector.groups.append(own)
@@ -142,3 +149,17 @@ def assemble(
         feeds=clients.feeds,
     )
     return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state, lambda: inputs.driver.coverage))
+
+
+def _answer_delay(extras: Extras, application: Application, connections: Connections) -> AnswerDelay | None:
+    if not extras.answer_delay_ms or not application.waiting_operations:
+        return None
+    return AnswerDelay(connections.clock, extras.answer_delay_ms / 1000, application.waiting_operations)
+
+
+def _apply_test_settings(extras: Extras, engine: Engine, links: PeerLinks, recovered: Recovered) -> None:
+    if extras.loss:
+        rule = Rule(loss=extras.loss)
+        links.set_faults(FaultLayer((rule,), random.Random(os.urandom(16)), links.now_ms()))
+    if extras.skip_slots and isinstance(engine, MultiPaxos) and not recovered.last_seq:
+        engine.proposer.skips = extras.skip_slots

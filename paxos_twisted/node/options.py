@@ -23,7 +23,8 @@ from twisted.scripts.twistd import ServerOptions, runApp  # type: ignore[attr-de
 import paxos_twisted
 from paxos_twisted.node import logs
 from paxos_twisted.node.config import Config, ConfigError, load
-from paxos_twisted.node.quantities import Address, parse_address
+from paxos_twisted.node.extras import NO_EXTRAS, Extras, check_skip_slots, parse_slots
+from paxos_twisted.node.quantities import Address, parse_address, parse_duration
 from paxos_twisted.types import NodeId
 
 DESCRIPTION = "A replica of a Paxos-Twisted cluster."
@@ -47,6 +48,17 @@ class Options(usage.Options):
         ["data-dir", "d", None, "Keep the data here, instead of where the configuration says."],
         ["listen", None, None, "Listen on this host:port (e.g. 0.0.0.0:7101), but be known by the configured address."],
         ["http", None, None, "Answer HTTP on this host:port, instead of the configured one."],
+        [
+            "service",
+            None,
+            None,
+            "While this node leads, listen for clients on this host:port too (docs/front-doors.md).",
+        ],
+        ["on-lead", None, "", "Run this shell command when this node begins to lead, e.g. to move an address here."],
+        ["on-follow", None, "", "… and this one when it leads no more."],
+        ["answer-delay", None, None, "Let bidders wait so long for the answer to a bid, e.g. 100ms (auctions)."],
+        ["loss", None, None, "For tests: share of this node's messages to other nodes that is lost, 0.05 for 5 %."],
+        ["skip-slots", None, None, "For tests: slots that the initial leader of a new cluster leaves out, e.g. 1,2,3."],
         ["log-level", None, "info", f"Log from this level on: {', '.join(logs.LEVELS)}."],
     ]
     optFlags: ClassVar[list[list[Any]]] = [
@@ -69,6 +81,7 @@ class Options(usage.Options):
     """The configuration, with what the command line says about this node."""
     node_id: NodeId | None
     """None only with --check."""
+    extras: Extras = NO_EXTRAS
 
     def getSynopsis(self) -> str:
         """The first line of the help."""
@@ -99,6 +112,7 @@ class Options(usage.Options):
             raise usage.UsageError(f'--log-level: "{self["log-level"]}" is none of {", ".join(logs.LEVELS)}')
         try:
             self.config = load(path)
+            self.extras = self._given_extras()
             if self.node_id is not None:
                 data_dir = Path(self["data-dir"]) if self["data-dir"] else None
                 self.config = self.config.with_node(self.node_id, data_dir=data_dir, listen=listen, http=http)
@@ -126,6 +140,28 @@ class Options(usage.Options):
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
             raise usage.UsageError(f'--node-id: "{text}" is not a number')
         return NodeId(int(text))
+
+    def _given_extras(self) -> Extras:
+        skips: frozenset[int] = frozenset()
+        try:
+            delay = parse_duration(self["answer-delay"]) if self["answer-delay"] else 0
+            loss = float(self["loss"] or 0)
+            if not 0 <= loss < 1:
+                raise ValueError(f"{self['loss']} is no share of messages; write 0.05 for 5 %")
+            if self["skip-slots"]:
+                skips = parse_slots(self["skip-slots"])
+                if self.node_id is not None:
+                    check_skip_slots(self.config.shared.engine, self.config.members, self.node_id)
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from error
+        return Extras(
+            service=self._given_address("service"),
+            on_lead=self["on-lead"],
+            on_follow=self["on-follow"],
+            answer_delay_ms=delay,
+            loss=loss,
+            skip_slots=skips,
+        )
 
     def _given_address(self, option: str) -> Address | None:
         try:
@@ -196,6 +232,7 @@ def makeService(options: Options) -> Service:
             reactor=reactor,
             first_start=bool(options["first-start"]),
             direct=not options["stock"],
+            extras=options.extras,
         )
     except (StoreError, OSError, sqlite3.Error) as error:
         _exit([f"node {options.node_id}: {error}"])

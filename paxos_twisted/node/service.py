@@ -35,7 +35,9 @@ from paxos_twisted.net.turn import Turn
 from paxos_twisted.node.assemble import Parts, assemble, message_type
 from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import TICK_MS, Driver
+from paxos_twisted.node.extras import NO_EXTRAS, Extras
 from paxos_twisted.node.families import Labels
+from paxos_twisted.node.front_door import FrontDoor
 from paxos_twisted.node.http import make_site
 from paxos_twisted.node.inputs import Inputs
 from paxos_twisted.node.metrics import Metrics, new_registry
@@ -72,6 +74,7 @@ def make_node(
     tune: bool = True,
     environ: Mapping[str, str] | None = None,
     on_failure: Callable[[str], object] | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> "NodeService":
     """Return the services of one node, not started.
 
@@ -82,6 +85,7 @@ def make_node(
         tune: prepare reactor and process for a node, see `paxos_twisted.node.process`. Not in tests.
         environ: where the service manager says how to be told (NOTIFY_SOCKET).
         on_failure: called with the reason once the node had to stop by itself. By default the process ends.
+        extras: what the command line asks for beside the configuration.
 
     Raises:
         StoreNotEmpty: a first start, but there is data already.
@@ -101,6 +105,7 @@ def make_node(
         tune=tune,
         environ=os.environ if environ is None else environ,
         on_failure=on_failure or (lambda reason: end_process(reactor)),
+        extras=extras,
     )
 
 
@@ -117,6 +122,7 @@ class NodeService(MultiService):
         tune: bool,
         environ: Mapping[str, str],
         on_failure: Callable[[str], object],
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
         self.config = config
@@ -132,6 +138,7 @@ class NodeService(MultiService):
         self.findings: list[str] = []
         """What the store said on opening."""
         self._tune = tune
+        self._extras = extras
         self._on_failure = on_failure
         self._is_stopping = False
         self._is_opening = False
@@ -214,6 +221,7 @@ class NodeService(MultiService):
             metrics=self.metrics,
             events=self.events,
             on_link=self._on_link,
+            extras=self._extras,
         )
         self.parts = parts
         self.turn.after = self._after_turn
@@ -351,6 +359,16 @@ class NodeService(MultiService):
         if port is not None:
             port.stopListening()
 
+    def _leads(self) -> bool:
+        is_serving = self.parts is not None and self.port is not None and not self.failure
+        return is_serving and self.parts is not None and self.parts.driver.leader == self.node
+
+    def _listen_for_clients(self, where: Address) -> ListeningPort:
+        """A further door, for as long as this node leads."""
+        assert self.parts is not None
+        listener = Listener(self.connections, self.parts.links, self.parts.clients)
+        return self._sockets.listen(where.host, where.port, listener)
+
     def _wait(self, seconds: float) -> "Deferred[None]":
         return deferLater(cast(IReactorTime, self.reactor), seconds)
 
@@ -400,6 +418,17 @@ class NodeService(MultiService):
             self.http.setServiceParent(self)
         LagProbe(clock, self.metrics.reactor_lag.observe).setServiceParent(self)
         Watchdog(clock, Notifier(environ), self.ready).setServiceParent(self)
+        extras = self._extras
+        if extras.service is not None or extras.on_lead or extras.on_follow:
+            FrontDoor(
+                clock,
+                self.node,
+                self._leads,
+                service=extras.service,
+                listen=self._listen_for_clients,
+                on_lead=extras.on_lead,
+                on_follow=extras.on_follow,
+            ).setServiceParent(self)
 
 
 class _Shell:

@@ -43,6 +43,8 @@ class Proposer:
         """Phase 1 bound every slot up to here."""
         self.noops_bound = 0
         """How many of the bound slots got a no-op."""
+        self.skips: frozenset[Slot] = frozenset()
+        """Slots left out on purpose until this proposer is deposed, for tests: whoever leads next finds holes."""
         self._promises: dict[NodeId, Promise] = {}
         self._bound: deque[Accept] = deque()
         self._queue: deque[Batch] = deque()
@@ -206,12 +208,22 @@ class Proposer:
         self._next = max(self._next, self.adu + 1)
         while self._queue:
             room = self.adu + self.alpha + 1 - self._next
+            if self.skips:
+                room = self._skip(room)
             if room <= 0 or open_bytes >= WINDOW_BYTES_MAX:
                 return
             run = self._next_run(room)
             accepts.append(Accept(self.node, self._next, self.crnd, run.body, run.count))
             self._next += run.count
             open_bytes += len(run.body)
+
+    def _skip(self, room: int) -> int:
+        """Go past slots that are to be left out. Returns how many may be proposed behind them in one run."""
+        while self._next in self.skips:
+            self._next += 1
+            room -= 1
+        ahead = [slot - self._next for slot in self.skips if slot > self._next]
+        return min(room, *ahead) if ahead else room
 
     def _next_run(self, room: int) -> Batch:
         """Join queued batches while they fit one run; cut the last one where the window ends."""
@@ -241,6 +253,7 @@ class Proposer:
 
     def depose(self) -> tuple[list[Batch], list[Batch]]:
         """Stop leading: forget phase 1, and hand back the commands (never proposed, proposed and open)."""
+        self.skips = frozenset()
         never = list(self._queue)
         # What phase 1 bound was not asked for by clients of ours: nobody here waits for it.
         opened = [Batch(accept.values, accept.count) for accept in self.open if accept.slot > self.bound_to]
