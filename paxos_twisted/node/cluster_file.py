@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from paxos_twisted.core.epaxos.settings import Settings as EPaxosSettings
 from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.limits import ALPHA_MAX, NODE_ID_MAX, SESSION_EXPIRY_MAX, SNAPSHOT_EVERY_MAX, SNAPSHOT_EVERY_MIN
 from paxos_twisted.node.quantities import Address, Duration, did_you_mean, parse_address, parse_duration, shown
 from paxos_twisted.node.yaml_text import Place, Plain
 
 _DEFAULTS = Settings()
+_EPAXOS = EPaxosSettings()
 
 Policy = Literal["sticky", "lab"]
 
@@ -47,6 +49,15 @@ class PrimaryBackupSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     mode: Literal["safe", "no-partitions"] = "safe"
 
 
+class EPaxosSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What only the engine epaxos is told."""
+
+    thrifty: bool = True
+    answer: Duration = Duration(_EPAXOS.answer_ms)
+    recover: Duration = Duration(_EPAXOS.recover_ms)
+    hold: Duration = Duration(_EPAXOS.hold_ms)
+
+
 class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One replica."""
 
@@ -66,13 +77,14 @@ class ClusterFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             description="letters, digits, '.', '_' and '-' (63 at most, a letter or digit first)",
         ),
     ]
-    engine: Literal["multipaxos", "primary-backup"] = "multipaxos"
+    engine: Literal["multipaxos", "epaxos", "primary-backup"] = "multipaxos"
     application: str
     profile: Literal["default", "lab"] = "default"
     alpha: Annotated[int, Meta(ge=1, le=ALPHA_MAX)] | None = None
     """None: as the profile says."""
     detector: DetectorSection = DetectorSection()
     timeouts: TimeoutsSection = TimeoutsSection()
+    epaxos: EPaxosSection = EPaxosSection()
     primary_backup: PrimaryBackupSection = PrimaryBackupSection()
     snapshot_every: Annotated[int, Meta(ge=SNAPSHOT_EVERY_MIN, le=SNAPSHOT_EVERY_MAX)] = 100_000
     session_expiry: Annotated[int, Meta(ge=1, le=SESSION_EXPIRY_MAX)] = 10_000_000
@@ -176,6 +188,8 @@ def _read(kind: Any, value: Plain, place: Place, report: Report) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return fit(kind, value, place, report)
     try:
+        if kind is bool:
+            return _truth(value)
         if kind in _READERS:
             return _READERS[kind](value)
         if get_origin(kind) is Literal:
@@ -196,6 +210,12 @@ def one_of(value: Plain, words: tuple[str, ...]) -> str:
         return value
     hint = did_you_mean(value, words) if isinstance(value, str) else ""
     raise ValueError(f"{shown(value)} is not known{hint or _list_of(words)}")
+
+
+def _truth(value: Plain) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{shown(value)} is neither true nor false")
+    return value
 
 
 def _bounded(value: Plain, kind: Any) -> int | str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from paxos_twisted.core.epaxos.settings import LEADERLESS
+from paxos_twisted.core.epaxos.settings import Settings as EPaxosSettings
 from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.core.primary_backup.settings import Settings as PrimaryBackupSettings
 from paxos_twisted.limits import CONFIG_BYTES_MAX
@@ -241,6 +243,14 @@ def _settings(file: ClusterFile) -> Settings:
         catch_up_ms=file.timeouts.catch_up,
         disk_slow_ms=file.timeouts.disk_slow,
     )
+    if file.engine == "epaxos":
+        return EPaxosSettings(
+            **{**msgspec.structs.asdict(common), "policy": LEADERLESS},
+            thrifty=file.epaxos.thrifty,
+            answer_ms=file.epaxos.answer,
+            recover_ms=file.epaxos.recover,
+            hold_ms=file.epaxos.hold,
+        )
     if file.engine == "primary-backup":
         return PrimaryBackupSettings(**msgspec.structs.asdict(common), mode=file.primary_backup.mode)
     return common

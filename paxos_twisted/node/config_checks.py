@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from paxos_twisted.apps.registry import APPLICATIONS
+from paxos_twisted.core.epaxos.settings import Settings as EPaxosSettings
 from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.limits import NODES_MAX, SESSION_WINDOW
-from paxos_twisted.node.cluster_file import ClusterFile, NodeSection, Report, one_of
+from paxos_twisted.node.cluster_file import ClusterFile, EPaxosSection, NodeSection, Report, one_of
 from paxos_twisted.node.quantities import Address, Duration, format_duration
 
 TIME_MS_MIN = 20
@@ -33,6 +34,7 @@ def check(file: ClusterFile, settings: Settings, folder: Path, report: Report) -
         )
     _check_count(file.nodes, file.engine, report)
     _check_primary_backup(file, report)
+    _check_epaxos(file, settings, report)
     nodes = {index: node for index, node in enumerate(file.nodes) if node is not None}
     _check_different(nodes, folder, report)
     _check_addresses(nodes, report)
@@ -88,6 +90,35 @@ def _check_primary_backup(file: ClusterFile, report: Report) -> None:
         report.warn(
             ("nodes",),
             "of 2 nodes a majority is both: when one fails the other stops until it is back (docs/primary-backup.md)",
+        )
+
+
+def _check_epaxos(file: ClusterFile, settings: Settings, report: Report) -> None:
+    if not isinstance(settings, EPaxosSettings):
+        if file.epaxos != EPaxosSection():
+            report.error(("epaxos",), f"engine {file.engine} is not told these; they are for epaxos")
+        return
+    if file.detector.policy is not None:
+        report.error(("detector", "policy"), "epaxos has no leader, and so no policy for choosing one; remove the key")
+    if file.profile == "lab":
+        report.error(("profile",), "the lab is about Multi-Paxos: its rules say nothing about epaxos; remove the key")
+    if file.alpha is not None:
+        report.error(("alpha",), "epaxos has no window of slots; remove the key")
+    for name, value in (
+        ("answer", settings.answer_ms),
+        ("recover", settings.recover_ms),
+        ("hold", settings.hold_ms),
+    ):
+        if value < TIME_MS_MIN:
+            report.error(
+                ("epaxos", name),
+                f"{_time(value)} is too short; the least is {_time(TIME_MS_MIN)}, a tick of the engine",
+            )
+    if settings.recover_ms < settings.answer_ms and not report.is_wrong(("epaxos", "answer")):
+        report.error(
+            ("epaxos", "recover"),
+            f"{_time(settings.recover_ms)} is too short: an owner that repeats its question after "
+            f"{_time(settings.answer_ms)} (answer) must get the chance to",
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from paxos_twisted.core.primary_backup.settings import Settings as PrimaryBackupSettings
+from paxos_twisted.core.epaxos.settings import Settings as EPaxosSettings
 from paxos_twisted.limits import NODES_MAX
 from paxos_twisted.node.quantities import Address, Duration, format_duration
 
@@ -28,18 +28,22 @@ def effective(config: Config, node_id: int | None = None) -> str:
     head += [f"# digest {shared.digest()} (equal on all nodes)"]
     head += [f"# warning: {warning}" for warning in config.warnings]
     head += [f"# node {node.id} listens on {node.listen}" for node in config.nodes if node.listen != node.address]
-    # Primary-backup has one policy, and refuses the key.
-    policy = "" if isinstance(settings, PrimaryBackupSettings) else f"policy: {settings.policy}, "
+    # Primary-backup has one policy and epaxos none: they refuse the key.
+    policy = f"policy: {settings.policy}, " if shared.engine == "multipaxos" else ""
+    alpha = [] if shared.engine == "epaxos" else [f"alpha: {settings.alpha}"]
+    own = settings if isinstance(settings, EPaxosSettings) else EPaxosSettings()
     lines = [
         f"cluster: {_text(shared.cluster)}",
         f"engine: {shared.engine}",
         f"application: {shared.application}",
         f"profile: {config.profile}",
-        f"alpha: {settings.alpha}",
+        *alpha,
         f"detector: {{{policy}heartbeat: {_ms(settings.heartbeat_ms)}, "
         f"delay: {_ms(settings.delay_ms)}, delta: {_ms(settings.delta_ms)}}}",
         f"timeouts: {{phase1: {_ms(settings.phase1_ms)}, phase2: {_ms(settings.phase2_ms)}, "
         f"catch_up: {_ms(settings.catch_up_ms)}, disk_slow: {_ms(settings.disk_slow_ms)}}}",
+        f"epaxos: {{thrifty: {'true' if own.thrifty else 'false'}, answer: {_ms(own.answer_ms)}, "
+        f"recover: {_ms(own.recover_ms)}, hold: {_ms(own.hold_ms)}}}",
         f"primary_backup: {{mode: {getattr(settings, 'mode', 'safe')}}}",
         f"snapshot_every: {shared.snapshot_every}",
         f"session_expiry: {shared.session_expiry}",

@@ -126,5 +126,5 @@ def refresh_disk(metrics: Metrics, store: SqliteStore) -> None:
 
 
 def _promised(engine: Any) -> int:
-    acceptor = getattr(engine, "acceptor", None)
-    return getattr(engine, "round", NO_ROUND) if acceptor is None else acceptor.rnd
+    rnd: int = getattr(engine, "round", NO_ROUND)
+    return getattr(getattr(engine, "acceptor", None), "rnd", rnd)

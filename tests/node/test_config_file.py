@@ -16,6 +16,7 @@ from paxos_twisted.node import driver
 from paxos_twisted.node.cluster_file import (
     ClusterFile,
     DetectorSection,
+    EPaxosSection,
     NodeSection,
     PrimaryBackupSection,
     TimeoutsSection,
@@ -619,7 +620,7 @@ def test_effective_configuration_reads_back_to_the_same() -> None:
 
 
 def every_key() -> Iterator[str]:
-    for section in (ClusterFile, DetectorSection, TimeoutsSection, PrimaryBackupSection, NodeSection):
+    for section in (ClusterFile, DetectorSection, TimeoutsSection, EPaxosSection, PrimaryBackupSection, NodeSection):
         yield from section.__struct_fields__
 
 
@@ -638,12 +639,13 @@ def test_documentation_explains_every_key_with_its_default() -> None:
         "detector.heartbeat": "100ms", "detector.delay": "800ms", "detector.delta": "200ms", "timeouts.phase1": "250ms",
         "timeouts.phase2": "250ms", "timeouts.catch_up": "100ms", "timeouts.disk_slow": "1s", "alpha": "16384",
         "snapshot_every": "100000", "session_expiry": "10000000", "detector.policy": "sticky", "engine": "multipaxos",
-        "primary_backup.mode": "safe",
+        "primary_backup.mode": "safe", "epaxos.thrifty": "true", "epaxos.answer": "250ms", "epaxos.recover": "1s",
+        "epaxos.hold": "1s",
     }  # fmt: skip
     wanted = {"cluster", "application", "profile", "secret_file", "nodes", *settings}
     wanted |= {f"nodes[].{key}" for key in NodeSection.__struct_fields__}
     assert set(rows) == wanted
-    assert {key.split(".")[-1] for key in wanted} == set(every_key()) - {"detector", "timeouts", "primary_backup"}
+    assert {key.split(".")[-1] for key in wanted} == set(every_key()) - {"detector", "timeouts", "primary_backup", "epaxos"}
     assert [key for key, default in settings.items() if f"`{default}`" not in rows[key]] == []
     effective = parse(HEAD + ONE).effective()
     assert [key for key, default in settings.items() if f"{key.split('.')[-1]}: {default}" not in effective] == []
@@ -745,3 +747,22 @@ def test_any_bytes_give_a_configuration_or_problems(tmp_path_factory: pytest.Tem
     path.write_bytes(data)
     with pytest.raises(ConfigError):
         load(path)
+
+
+def test_epaxos_is_told_its_own_settings_and_refuses_those_of_leaders() -> None:
+    config = parse(HEAD + "engine: epaxos\nepaxos: {thrifty: false, recover: 2s}\n" + ONE)
+    assert (config.settings.thrifty, config.settings.recover_ms, config.settings.policy) == (False, 2000, "leaderless")
+    assert parse(config.effective()).shared == config.shared
+    for lines, key in (
+        ("engine: epaxos\nalpha: 3\n", "alpha"),
+        ("engine: epaxos\ndetector: {policy: sticky}\n", "detector.policy"),
+        ("engine: epaxos\nprofile: lab\n", "profile"),
+        ("engine: epaxos\nepaxos: {recover: 100ms}\n", "epaxos.recover"),
+        ("engine: epaxos\nepaxos: {hold: 1ms}\n", "epaxos.hold"),
+        ("engine: epaxos\nepaxos: {thrifty: maybe}\n", "epaxos.thrifty"),
+        ("epaxos: {thrifty: false}\n", "epaxos"),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            parse(HEAD + lines + ONE)
+        assert len(raised.value.problems) == 1
+        assert f": {key}: " in raised.value.problems[0]
