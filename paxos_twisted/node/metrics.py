@@ -19,7 +19,7 @@ from prometheus_client import (
 
 import paxos_twisted
 from paxos_twisted.node.application_metrics import AuctionState, ChatState
-from paxos_twisted.node.engine_metrics import ViewState
+from paxos_twisted.node.engine_metrics import InstanceState, ViewState
 from paxos_twisted.node.families import (
     APP,
     ENGINE,
@@ -235,6 +235,7 @@ GROUPS: tuple[type[Group], ...] = (
     Disk,
     Process,
     ViewState,
+    InstanceState,
     ChatState,
     AuctionState,
 )

@@ -10,10 +10,12 @@ from paxos_twisted.core.events import (
     Event,
     FillEnded,
     Healed,
+    InstanceRecovered,
     LeaderChanged,
     LineDiverged,
     Phase1Ended,
     Phase1Started,
+    RecoveryStarted,
     Restored,
     StateDiverged,
     SteppedDown,
@@ -118,6 +120,22 @@ class Events:
                     slot=event.slot,
                     peer=event.node,
                     event="diverged",
+                )
+            case RecoveryStarted():
+                log.debug(
+                    "this node recovers instance {replica}.{slot} in ballot {ballot}",
+                    replica=event.replica,
+                    slot=event.slot,
+                    ballot=event.ballot,
+                    event="recovery",
+                )
+            case InstanceRecovered():
+                log.info(
+                    "instance {replica}.{slot} was recovered ({outcome})",
+                    replica=event.replica,
+                    slot=event.slot,
+                    outcome=event.outcome,
+                    event="recovered",
                 )
             case ViewAsked():
                 if self._leader == NO_NODE:  # else the primary goes on meanwhile, and only its backups change

@@ -189,6 +189,7 @@ class Grid:
                 yield column.cells[slot]
 
     def __len__(self) -> int:
+        """Number of instances that are kept."""
         return sum(len(column.cells) for column in self.columns)
 
 

@@ -1111,6 +1111,20 @@ class EPaxos:
 
     # For people and tests
 
+    @property
+    def own_open(self) -> int:
+        """Instances that were begun here and are not executed."""
+        return len(self._begun)
+
+    def graph_size(self) -> tuple[int, int, int]:
+        """How many instances are kept; committed and waiting; executed. By counting columns, not instances."""
+        kept = len(self.grid)
+        executed = sum(
+            len(column.cells) - sum(map(column.cells.__contains__, range(column.executed + 1, column.top + 1)))
+            for column in self.grid.columns
+        ) + sum(sum(map(column.cells.__contains__, column.above)) for column in self.grid.columns)
+        return kept, self.executor.committed_waiting, executed
+
     def status(self) -> dict[str, Any]:
         """What is open and how the others are, for /status."""
         connected = self.failure_detector.connected()
