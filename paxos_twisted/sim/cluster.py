@@ -433,7 +433,8 @@ class Cluster:
 
     def applied(self, node: NodeId) -> int:
         """What a node's welcome tells a new client."""
-        return self.adu(node)
+        state = self.nodes[node].state
+        return -1 if state is None else state.birth
 
     # ---- the end
 

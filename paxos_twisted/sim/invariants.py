@@ -21,6 +21,7 @@ import msgspec
 from paxos_twisted.core.command import NOOP, Command
 from paxos_twisted.core.events import Event
 from paxos_twisted.core.records import Record, SnapshotTaken
+from paxos_twisted.core.table import Table
 from paxos_twisted.sim.model import Model, ModelError
 from paxos_twisted.types import NO_SLOT, NodeId, Slot
 from paxos_twisted.wire.client import Answer, Reply
@@ -75,7 +76,7 @@ class Invariants:
     def on_event(self, node: NodeId, event: Event) -> None:
         """An engine tells a past fact. Only for counting: it is what the engine believes."""
 
-    def on_photograph(self, node: NodeId) -> None:
+    def on_photograph(self, node: NodeId, tables: Sequence[Table[Any, Any]]) -> None:
         """A picture of the replica's state as it is now has been begun."""
 
     def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | None], results: list[Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Barrier, Command
 from paxos_twisted.core.replicated import is_refusal
 from paxos_twisted.types import Slot
 
@@ -54,7 +54,7 @@ class Model:
         """Requests that the session table refused, at least once, and why."""
         self._is_reread = is_reread
 
-    def check(self, slot: Slot, command: Command[Any] | bool | None, result: Any) -> None:
+    def check(self, slot: Slot, command: Command[Any] | Barrier | None, result: Any) -> None:
         """Compare a replica's `result` for `slot` with the model; the first replica there moves the model on.
 
         Raises:

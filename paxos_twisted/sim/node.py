@@ -8,7 +8,7 @@ import msgspec
 
 from paxos_twisted.apps.application import Application
 from paxos_twisted.core.command import Command
-from paxos_twisted.core.engine import DiskState, Engine, LinkState
+from paxos_twisted.core.engine import DiskState, Engine, LinkState, LogDamaged
 from paxos_twisted.core.events import Event
 from paxos_twisted.core.records import PeerSeen
 from paxos_twisted.core.registry import ENGINES
@@ -18,6 +18,7 @@ from paxos_twisted.node.proposer_time import Proposal, ProposerTime
 from paxos_twisted.sim.disk import SimDisk
 from paxos_twisted.sim.invariants import Invariants
 from paxos_twisted.storage.errors import StoreError
+from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.types import NO_SLOT, NodeId, Slot
 from paxos_twisted.wire.client import Reply
 
@@ -30,9 +31,15 @@ class WatchedState(ReplicatedState):
     """The shipped replicated state; whatever it applies or installs is shown to the invariants."""
 
     def __init__(
-        self, node: NodeId, invariants: Invariants, application: Application, session_expiry_slots: int
+        self,
+        node: NodeId,
+        invariants: Invariants,
+        application: Application,
+        session_expiry_slots: int,
+        *,
+        is_ordered: bool,
     ) -> None:
-        super().__init__(application, session_expiry_slots)
+        super().__init__(application, session_expiry_slots, is_ordered=is_ordered)
         self._node = node
         self._invariants = invariants
         self.is_serving = False
@@ -46,7 +53,7 @@ class WatchedState(ReplicatedState):
 
     def photograph(self) -> Picture:
         """As in the base class."""
-        self._invariants.on_photograph(self._node)
+        self._invariants.on_photograph(self._node, self.tables())
         return super().photograph()
 
     def install(self, slot: Slot, pieces: "list[bytes]", digest: str) -> None:  # type: ignore[override]
@@ -130,7 +137,8 @@ class SimNode:
         cluster = self._cluster
         try:
             recovered = self.disk.open(self)
-        except StoreError as error:
+            state, engine = self._restore(recovered)
+        except (StoreError, LogDamaged) as error:
             self.refused = str(error)
             cluster.note(lambda: f"node {self.node} refuses to start: {self.refused}")
             return False
@@ -140,22 +148,7 @@ class SimNode:
         self.incarnation += 1
         self.is_running = True
         cluster.note(lambda: f"node {self.node} starts: {len(recovered.records)} records, {recovered.findings!r}")
-        cluster.invariants.on_started(self.node, self.incarnation)
-        self.state = WatchedState(self.node, cluster.invariants, cluster.workload.application(), cluster.session_expiry)
-        applied = NO_SLOT
-        if recovered.snapshot is not None:
-            applied = recovered.snapshot.slot
-            self.state.install(applied, recovered.pieces, recovered.snapshot.digest)
-        self.engine = ENGINES[cluster.subject.name].make(
-            self.node,
-            cluster.ids,
-            cluster.settings,
-            random.Random(self._rng.getrandbits(64)),
-            recovered.records,
-            recovered.lost,
-            recovered.last.snapshot,
-            applied,
-        )
+        self.state, self.engine = state, engine
         self.state.is_serving = True
         application = self.state.application
         time = None
@@ -182,6 +175,33 @@ class SimNode:
         self._plan_tick(self.incarnation, int(self._rng.random() * TICK_MS))
         cluster.network.started(self.node)
         return True
+
+    def _restore(self, recovered: Recovered) -> tuple[WatchedState, Engine]:
+        """State and engine, from what is on the disk."""
+        cluster = self._cluster
+        cluster.invariants.on_started(self.node, self.incarnation + 1)
+        application = cluster.workload.application()
+        kind = ENGINES[cluster.subject.name]
+        state = WatchedState(
+            self.node, cluster.invariants, application, cluster.session_expiry, is_ordered=kind.is_ordered
+        )
+        applied = NO_SLOT
+        if recovered.snapshot is not None:
+            applied = recovered.snapshot.slot
+            state.install(applied, recovered.pieces, recovered.snapshot.digest)
+        engine = kind.make(
+            self.node,
+            cluster.ids,
+            cluster.settings,
+            random.Random(self._rng.getrandbits(64)),
+            recovered.records,
+            recovered.lost,
+            recovered.last.snapshot,
+            applied,
+            application=application,
+            part=state.engine_part,
+        )
+        return state, engine
 
     def end(self) -> None:
         """The process is gone, with everything in its memory."""

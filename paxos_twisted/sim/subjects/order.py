@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from paxos_twisted.apps.application import Footprint
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Barrier, Command
 from paxos_twisted.core.records import Record, SnapshotTaken
+from paxos_twisted.core.table import Table
 from paxos_twisted.sim.invariants import Invariants, NodeView, Violation
 from paxos_twisted.sim.model import Model, ModelError
 from paxos_twisted.types import NodeId, Slot
@@ -66,7 +69,7 @@ class PartialOrderInvariants(Invariants):
         self._sums: dict[Ident, int] = {}
         self._begun: dict[tuple[NodeId, Slot], ReplicaView] = {}
         self._pictures: dict[tuple[Slot, str], ReplicaView] = {}
-        self._digests: dict[tuple[int, Slot], str] = {}
+        self._contents: dict[int, str] = {}
 
     def view(self, node: NodeId) -> ReplicaView:
         """As in the base class."""
@@ -89,7 +92,7 @@ class PartialOrderInvariants(Invariants):
     # ---- executing
 
     def on_applied(
-        self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | bool | None], results: list[Any]
+        self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | Barrier | None], results: list[Any]
     ) -> None:
         """EX, XO, EQ and BAL; ADU for the local positions."""
         view = self.views[node]
@@ -100,7 +103,7 @@ class PartialOrderInvariants(Invariants):
                 self._on_command(node, view, command, result)
         view.applied += len(commands)
 
-    def _on_command(self, node: NodeId, view: ReplicaView, command: Command[Any] | bool, result: Any) -> None:
+    def _on_command(self, node: NodeId, view: ReplicaView, command: Command[Any] | Barrier, result: Any) -> None:
         if isinstance(command, Command):
             key: tuple[int, int] = (command.client, command.seq)
             footprint = self._footprint(command.op)
@@ -110,6 +113,8 @@ class PartialOrderInvariants(Invariants):
             footprint = Footprint(everything=True)
         again = view.seen.get(key, 0)
         view.seen[key] = again + 1
+        if isinstance(command, Command):
+            self.on_command(node, command, again + 1)
         ident = (*key, again)
         self._check_place(node, view, ident, footprint)
         if ident in self.outcomes:
@@ -123,6 +128,9 @@ class PartialOrderInvariants(Invariants):
             self.model.check(len(self.model.results), command, result)
         except ModelError as error:
             raise Violation(f"{error} (node {node})") from error
+
+    def on_command(self, node: NodeId, command: Command[Any], times: int) -> None:
+        """A replica executes this command for the `times`-th time: may it?"""
 
     def _check_place(self, node: NodeId, view: ReplicaView, ident: Ident, footprint: Footprint) -> None:
         """EX: as many writers of each key before it as everywhere, and the same ones."""
@@ -160,15 +168,20 @@ class PartialOrderInvariants(Invariants):
 
     # ---- snapshots
 
-    def on_photograph(self, node: NodeId) -> None:
-        """Remember what this picture shows."""
+    def on_photograph(self, node: NodeId, tables: Sequence[Table[Any, Any]]) -> None:
+        """EQ: replicas that have executed the same commands have the same state. And note what this picture shows."""
         view = self.views[node]
+        contents = blake2b(msgspec.msgpack.encode([[*table.items()] for table in tables])).hexdigest()
+        if self._contents.setdefault(view.all_sum, contents) != contents:
+            raise Violation(
+                f"EQ: node {node} has another state than others that have executed the same {view.count} commands"
+            )
         picture = ReplicaView()
         picture.copy_from(view)
         self._begun[node, view.applied] = picture
 
     def on_record(self, node: NodeId, record: Record) -> None:
-        """EQ: replicas that have executed the same commands have the same state."""
+        """A snapshot is durable."""
         if type(record) is not SnapshotTaken:
             return
         view = self.views[node]
@@ -177,11 +190,6 @@ class PartialOrderInvariants(Invariants):
         if picture is None:
             return  # it came from a peer
         self._pictures[record.slot, record.digest] = picture
-        if self._digests.setdefault((picture.all_sum, record.slot), record.digest) != record.digest:
-            raise Violation(
-                f"EQ: node {node} has another state hash than others that have executed the same {picture.count} "
-                f"commands"
-            )
 
     def on_installed(self, node: NodeId, slot: Slot, digest: str, is_foreign: bool) -> None:
         """The replica has executed now what the picture shows. Nothing that it had executed before may be missing."""
