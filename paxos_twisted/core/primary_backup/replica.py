@@ -168,6 +168,7 @@ class PrimaryBackup:
         self._is_leaving = False
         self._disk = DiskState.GOOD
         self._links_up: set[NodeId] = set()
+        self._refused: set[NodeId] = set()  # whose process has ended, as far as the transport knows
         self._marked = self.log.adu
         self._wrote_ms = 0
         self._outbox.out.decided.extend(restored.decided)
@@ -307,6 +308,7 @@ class PrimaryBackup:
         self.views.on_link(node, state)
         if state is LinkState.UP:
             self._links_up.add(node)
+            self._refused.discard(node)
             if node == self._leader:
                 self._leader_link_lost = False
             self._outbox.send((node,), self._standing(is_answer=False))
@@ -315,6 +317,7 @@ class PrimaryBackup:
             if node == self._leader:
                 self._leader_link_lost = True
             if state is LinkState.REFUSED:
+                self._refused.add(node)
                 self._suspect(self.failure_detector.on_refused(node))
                 if node == self._leader:
                     self._lose_leader("suspect")
@@ -659,15 +662,17 @@ class PrimaryBackup:
         self.views.forget()
         self.succession.end()
         for node in before.members:
-            if node not in view.members:
+            if node not in view.members and node not in self._refused:
                 self.returns.on_left(node, self.now_ms)
         self.view_changes += 1
         self._outbox.out.events.append(ViewChanged(view.epoch, view.primary, view.queue))
-        if view.primary == self.node and view.nonce == self.nonce and (self.able or self.primary is not None):
+        is_mine = view.primary == self.node and view.nonce == self.nonce
+        is_over = view.epoch < self._leader_epoch  # somebody serves in a later one; this was decided long ago
+        if is_mine and not is_over and (self.able or self.primary is not None):
             self._open(view)
             return
         self._step_down("view")
-        if self._leader != NO_NODE and self._leader_epoch < view.epoch:
+        if self._leader not in (NO_NODE, view.primary) and self._leader_epoch < view.epoch:
             self._lose_leader("round")
         self._lost_ms = self.now_ms
 
@@ -888,7 +893,9 @@ class PrimaryBackup:
             elif not follower.is_sent:
                 next_slot = max(peer.adu, follower.acked) + 1
                 is_near = next_slot >= self.log.first and self.log.adu - next_slot <= JOIN_SLOTS
-                if is_near and self.returns.may_return(node, self.now_ms):
+                # Alone, the primary cannot wait: what it commits, nobody else has.
+                may_return = not primary.view.queue or self.returns.may_return(node, self.now_ms)
+                if is_near and may_return:
                     follower.is_sent = True
                     follower.rewind(next_slot, self.now_ms, self.settings.phase2_ms)
                     follower.join_mark = primary.end

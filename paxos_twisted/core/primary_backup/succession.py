@@ -72,9 +72,11 @@ class Succession:
 
 
 class Returns:
-    """How soon a node that left the view is taken back: at once, but later and later when it leaves again and again.
+    """How soon a node that left the view is taken back.
 
-    Every change of the view costs a pause, and a record that stays until the next truncation.
+    At once, if its process had ended: it comes back whole. A node that was only not heard may be on a bad link: it is
+    taken back later and later when it leaves again and again, for every change of the view costs a pause, and a record
+    that stays until the next truncation.
     """
 
     def __init__(self, pause_ms: int) -> None:
@@ -82,7 +84,7 @@ class Returns:
         self._left: dict[NodeId, tuple[int, int, int]] = {}  # (times, when it left last, when it may come back)
 
     def on_left(self, node: NodeId, now_ms: int) -> None:
-        """`node` is no member any more."""
+        """`node` was not heard, and is no member any more."""
         times, left_ms, _ = self._left.get(node, (0, 0, 0))
         if now_ms - left_ms > CALM_MS:
             times = 0
