@@ -11,13 +11,13 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
 
 from paxos_twisted.apps.auction import AuctionStatus, Status
+from paxos_twisted.spellings import CLIENT, Spelling, respell
 from paxos_twisted_client.auction import AuctionSide, status_sentence
 from paxos_twisted_client.auction_screen import AuctionScreen
 from paxos_twisted_client.bidders import Bidder, report
 from paxos_twisted_client.limits import BENCH_CLIENTS_MAX
 from paxos_twisted_client.program import client_program, pool_maker, react
 from paxos_twisted_client.settings import DurationType, Settings, shared_options
-from paxos_twisted_client.spellings import CLIENT, Spelling, respell
 from paxos_twisted_client.teller import EXIT_OK, EXIT_UNKNOWN
 
 AUCTION: Final = AuctionSide()

@@ -13,12 +13,12 @@ from twisted.internet.defer import Deferred
 
 from paxos_twisted.apps.chat import Message, Posted
 from paxos_twisted.apps.struct_json import to_json
+from paxos_twisted.spellings import CLIENT, Spelling, respell
 from paxos_twisted_client.chat import ChatSide, message_line, random_body
 from paxos_twisted_client.chat_screen import ChatScreen
 from paxos_twisted_client.connection import NS
 from paxos_twisted_client.program import client_program, pool_maker, react
 from paxos_twisted_client.settings import DurationType, Settings, shared_options
-from paxos_twisted_client.spellings import CLIENT, Spelling, respell
 from paxos_twisted_client.teller import EXIT_OK, EXIT_UNKNOWN, Teller, exit_code, sentence
 
 CHAT: Final = ChatSide()

@@ -1,6 +1,7 @@
 """`paxoscluster`: a whole cluster on this machine, to play with, to show, and to torture."""
 
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -12,12 +13,14 @@ from rich.live import Live
 from rich.text import Text
 
 from paxos_twisted import __version__
+from paxos_twisted.cluster.application_shows import SPELLINGS, auction, auction_steps, chat, chat_tests
 from paxos_twisted.cluster.command_line import directory_option, f_option
 from paxos_twisted.cluster.local import CONFIG, FROZEN, GONE, ClusterError, LocalCluster
 from paxos_twisted.cluster.shows import demo, failover, soak
 from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, fail
 from paxos_twisted.ctl.screens import cluster_screen
 from paxos_twisted.node.config import ConfigError
+from paxos_twisted.spellings import respell
 from paxos_twisted.types import NodeId
 
 BASE_PORT: Final = 7100
@@ -39,14 +42,14 @@ def cli() -> None:
     """
 
 
-for command in (demo, soak, failover):
+for command in (demo, soak, failover, chat, chat_tests, auction, auction_steps):
     cli.add_command(command)
 
 
 def main() -> None:
     """The console script."""
     try:
-        cli.main(prog_name="paxoscluster", standalone_mode=True)
+        cli.main(respell(sys.argv[1:], SPELLINGS), prog_name="paxoscluster", standalone_mode=True)
     except (ClusterError, OSError) as error:
         fail(str(error))
     except ConfigError as error:

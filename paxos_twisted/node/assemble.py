@@ -21,11 +21,13 @@ from paxos_twisted.net.greeting import LocalNode
 from paxos_twisted.net.peers import PeerLinks
 from paxos_twisted.net.transport import Sockets
 from paxos_twisted.node.application_metrics import application_group
+from paxos_twisted.node.applied_log import AppliedLog
 from paxos_twisted.node.config import Config
 from paxos_twisted.node.driver import Driver, Shell
 from paxos_twisted.node.engine_metrics import engine_group
 from paxos_twisted.node.extras import NO_EXTRAS, Extras
 from paxos_twisted.node.inputs import Inputs
+from paxos_twisted.node.message_trace import MessageTrace
 from paxos_twisted.node.metrics import Metrics
 from paxos_twisted.node.observe import Durations, Events
 from paxos_twisted.node.proposer_time import ProposerTime
@@ -147,6 +149,7 @@ def assemble(
         clock=time.perf_counter,
         time=ProposerTime(application, lambda: time.time_ns() // 1_000_000, random.Random(os.urandom(16))),
         feeds=clients.feeds,
+        on_applied=None if extras.applied_log is None else AppliedLog(extras.applied_log).on_applied,
     )
     return Parts(inputs.driver, links, clients, StateHasher(connections.clock, state, lambda: inputs.driver.coverage))
 
@@ -158,6 +161,8 @@ def _answer_delay(extras: Extras, application: Application, connections: Connect
 
 
 def _apply_test_settings(extras: Extras, engine: Engine, links: PeerLinks, recovered: Recovered) -> None:
+    if extras.trace != "off":
+        links.trace = MessageTrace(extras.trace)
     if extras.loss:
         rule = Rule(loss=extras.loss)
         links.set_faults(FaultLayer((rule,), random.Random(os.urandom(16)), links.now_ms()))

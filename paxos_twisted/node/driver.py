@@ -164,6 +164,7 @@ class Driver:
         meter: counts durations, measured by `clock` (seconds, monotonic). Nothing else depends on that clock.
         time: the wall clock for what this node proposes; needed by applications with stamps or deadlines.
         feeds: tells followers what was applied.
+        on_applied: is told every run of commands that was applied, with its first slot.
     """
 
     def __init__(
@@ -185,6 +186,7 @@ class Driver:
         clock: Callable[[], float] = float,
         time: ProposerTime | None = None,
         feeds: Feeds | None = None,
+        on_applied: Callable[[Slot, Sequence[Command[Any] | None]], None] | None = None,
     ) -> None:
         self.node = node
         self.engine = engine
@@ -223,6 +225,7 @@ class Driver:
         self._stamp = time.stamp if time is not None and time.stamps else None
         self._due = time.due if time is not None and time.has_deadlines else None
         self._feeds = feeds
+        self._on_applied = on_applied
         # Runs of ours, so that they are not decoded twice, and when they came.
         self._decoded: dict[bytes, tuple[list[Command[Any] | None], float]] = {}
         self._decoded_commands = 0
@@ -492,6 +495,8 @@ class Driver:
         results = self.state.apply(slot, commands)
         if meter is not None:
             meter.on_apply(self._clock() - start)
+        if self._on_applied is not None:
+            self._on_applied(slot, commands)
         if self._feeds is not None and self._feeds.is_followed:
             self._feeds.on_applied(commands, results)
         connected = self.clients.connected

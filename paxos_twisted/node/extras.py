@@ -1,5 +1,7 @@
 """What one node may be asked for on its command line beside its configuration: front doors, and settings for tests."""
 
+from pathlib import Path
+
 import msgspec
 
 from paxos_twisted.node.quantities import Address
@@ -15,6 +17,10 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True):
     """A shell command that is run when this node begins to lead: it moves a floating address here."""
     on_follow: str = ""
     """… and one for when it leads no more."""
+    applied_log: Path | None = None
+    """Where to write what is applied, see `paxos_twisted.node.applied_log`."""
+    trace: str = "off"
+    """How much of each message is logged, see `paxos_twisted.node.message_trace`."""
     answer_delay_ms: int = 0
     """Answers to operations that the application lets wait (bids) leave so much later."""
     loss: float = 0.0

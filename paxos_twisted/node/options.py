@@ -21,7 +21,7 @@ from twisted.python.runtime import platform
 from twisted.scripts.twistd import ServerOptions, runApp  # type: ignore[attr-defined]  # exported on each platform
 
 import paxos_twisted
-from paxos_twisted.node import logs
+from paxos_twisted.node import logs, message_trace
 from paxos_twisted.node.config import Config, ConfigError, load
 from paxos_twisted.node.extras import NO_EXTRAS, Extras, check_skip_slots, parse_slots
 from paxos_twisted.node.quantities import Address, parse_address, parse_duration
@@ -57,6 +57,8 @@ class Options(usage.Options):
         ["on-lead", None, "", "Run this shell command when this node begins to lead, e.g. to move an address here."],
         ["on-follow", None, "", "… and this one when it leads no more."],
         ["answer-delay", None, None, "Let bidders wait so long for the answer to a bid, e.g. 100ms (auctions)."],
+        ["applied-log", None, None, "Write every command that is applied into this file, one JSON object a line."],
+        ["trace", None, "off", "Log each message between nodes: its kind and receivers, or its attributes, too."],
         ["loss", None, None, "For tests: share of this node's messages to other nodes that is lost, 0.05 for 5 %."],
         ["skip-slots", None, None, "For tests: slots that the initial leader of a new cluster leaves out, e.g. 1,2,3."],
         ["log-level", None, "info", f"Log from this level on: {', '.join(logs.LEVELS)}."],
@@ -148,6 +150,8 @@ class Options(usage.Options):
             loss = float(self["loss"] or 0)
             if not 0 <= loss < 1:
                 raise ValueError(f"{self['loss']} is no share of messages; write 0.05 for 5 %")
+            if self["trace"] not in message_trace.LEVELS:
+                raise ValueError(f'--trace: "{self["trace"]}" is none of {", ".join(message_trace.LEVELS)}')
             if self["skip-slots"]:
                 skips = parse_slots(self["skip-slots"])
                 if self.node_id is not None:
@@ -158,6 +162,8 @@ class Options(usage.Options):
             service=self._given_address("service"),
             on_lead=self["on-lead"],
             on_follow=self["on-follow"],
+            applied_log=Path(self["applied-log"]) if self["applied-log"] else None,
+            trace=self["trace"],
             answer_delay_ms=delay,
             loss=loss,
             skip_slots=skips,
