@@ -55,6 +55,15 @@ SESSION_WINDOW: Final = 1024
 """Requests of one client that may be unanswered, and whose outcomes are kept until the client acknowledges them. It
 bounds the row of a session in a snapshot, which cannot be cut: about 100 KB with the bank's longest answers."""
 
+SERIES_MAX: Final = 8190
+"""Operations that one request may carry: two such requests fit the default window (`alpha`) together."""
+
+REPLY_FRAME_BYTES_MAX: Final = 2 * 1024 * 1024
+"""A frame to a client. The longest is the answer to a series: SERIES_MAX results of at most SERIES_RESULT_BYTES_MAX."""
+
+SERIES_RESULT_BYTES_MAX: Final = 200
+"""One result of an application that takes series: the bank's longest refusal has about 150 bytes."""
+
 SESSIONS_PER_SHARD_MAX: Final = 128
 """With 1024 shards: about 130 000 sessions. The one that is silent for longest goes first; its client is refused."""
 
@@ -269,6 +278,11 @@ LOG_KEYS_MAX: Final = 1024
 """Different messages whose repetitions are counted. The one that is silent for longest is forgotten first."""
 
 assert COMMAND_BYTES_MAX < CLIENT_FRAME_BYTES_MAX
+assert (
+    SERIES_MAX * SERIES_RESULT_BYTES_MAX + HANDSHAKE_BYTES_MAX < REPLY_FRAME_BYTES_MAX <= 2 * SNAPSHOT_PIECE_BYTES_MAX
+)
+assert 2 * SERIES_MAX < ALPHA_MAX
+assert SERIES_MAX * 8 < PROPOSALS_MAX
 assert COMMAND_BYTES_MAX <= RUN_BYTES_MAX
 assert RUN_BYTES_MAX < WINDOW_BYTES_MAX
 assert WINDOW_BYTES_MAX + RUN_BYTES_MAX + 2 * CATCH_UP_BYTES_MAX < FRAME_BYTES_MAX

@@ -6,6 +6,7 @@ import shlex
 import sqlite3
 import struct
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import twisted
@@ -15,7 +16,7 @@ from benchmarks.peers.system import Address, PeerError, WireSystem
 from paxos_twisted import __version__
 from paxos_twisted.apps.bank import DEPOSIT, BankOp
 from paxos_twisted.cluster.local import ClusterError, LocalCluster
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.types import ClientId, NodeId
 from paxos_twisted.wire.frames import frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome, Rejected
@@ -80,11 +81,46 @@ class BankSession(Session):
                 raise Moved((host, int(port)))
             if reply[0] != ANSWER_TAG:
                 raise LoadError(f"expected an answer, got {reply}")
-            rtts.append(now - self._sent_at.pop(reply[2]))
+            rtts.append(self.answered(reply, now))
             answered += 1
             start = stop
         self._rest = data[start:]
         return answered
+
+    def answered(self, reply: Any, now: float) -> float:
+        """Take an answer; return the request's round-trip time."""
+        return now - self._sent_at.pop(reply[2])
+
+
+class SeriesSession(BankSession):
+    """A client session that sends series: one request, many deposits. `outstanding` requests come from as many sessions
+    that share the connection, because a session has one series under way."""
+
+    __slots__ = ("_at", "_body", "_length", "_sessions")
+
+    def __init__(self, address: Address, timeout_s: float, cluster: str, first: int, length: int) -> None:
+        super().__init__(address, timeout_s, cluster, first)
+        self._length = length
+        # The same operations each time: what a client spends on making them up is not ours to measure.
+        self._body = tuple(BankOp(DEPOSIT, (first + number) % KEYS, 1) for number in range(length))
+        self._sessions: dict[int, tuple[int, float]] = {}
+        self._at: list[int] = []
+
+    def requests(self, count: int, now: float) -> bytes:
+        parts: list[bytes] = []
+        for _ in range(count):
+            client = self._at.pop() if self._at else secrets.randbits(62)
+            seq = self._sessions.get(client, (0, 0.0))[0] + 1
+            self._sessions[client] = seq, now
+            parts.append(frame(_encode(Series(ClientId(client), self._birth, seq, seq, self._body))))
+        return b"".join(parts)
+
+    def answered(self, reply: Any, now: float) -> float:
+        results = reply[3]
+        if len(results) != self._length or results[-1][2] is not None:
+            raise LoadError(f"a series of {self._length} deposits was answered with {len(results)} results")
+        self._at.append(reply[1])
+        return now - self._sessions[reply[1]][1]
 
 
 class Ours(WireSystem):

@@ -53,6 +53,11 @@ class Application(Protocol):
         """ "ok" when the operation did what was asked, "rejected" when the result is a refusal of the application."""
         ...
 
+    # Series: many operations in one request. The session table keeps the results of one series per session.
+
+    takes_series: bool = False
+    """Every result is short (SERIES_RESULT_BYTES_MAX), so that SERIES_MAX of them make one answer."""
+
     # Interference. Leaderless engines order two commands only if their order matters.
 
     def footprint(self, op: Any) -> Footprint:

@@ -47,6 +47,7 @@ class Bank(Application):
     op_type = BankOp
     result_type = BankResult
     op_names: tuple[str, ...] = (*KIND_NAMES, "unknown")
+    takes_series = True
 
     def __init__(self) -> None:
         self.accounts: Table[int, int] = Table("accounts", tuple[int, int], int)
@@ -75,6 +76,9 @@ class Bank(Application):
         account, amount, kind = op.account, op.amount, op.kind
         shard = self.accounts.writable(account)
         balance = shard.setdefault(account, 0)
+        if kind == DEPOSIT and 0 <= amount <= BANK_AMOUNT_MAX and balance + amount <= BANK_BALANCE_MAX:
+            shard[account] = balance = balance + amount
+            return BankResult(account, balance)
         if kind == BALANCE:
             return BankResult(account, balance)
         if not DEPOSIT <= kind <= TRANSFER:
@@ -82,10 +86,7 @@ class Bank(Application):
         if not 0 <= amount <= BANK_AMOUNT_MAX:
             return BankResult(account, balance, _amount_error(KIND_NAMES[kind], amount))
         if kind == DEPOSIT:
-            if balance + amount > BANK_BALANCE_MAX:
-                return BankResult(account, balance, _full_error(account, balance, amount))
-            shard[account] = balance = balance + amount
-            return BankResult(account, balance)
+            return BankResult(account, balance, _full_error(account, balance, amount))
         if amount > balance:
             return BankResult(
                 account, balance, f"not enough funds: account {account} holds {balance}, {amount} was requested"

@@ -1,10 +1,11 @@
 """What a client asks for, and how runs of such commands are kept as the bytes in which they came."""
 
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar, final
 
 import msgspec
 from msgspec import Meta
 
+from paxos_twisted.limits import SERIES_MAX
 from paxos_twisted.types import ClientId
 
 Op = TypeVar("Op")
@@ -27,6 +28,24 @@ class Command(msgspec.Struct, Generic[Op], array_like=True, tag=1, frozen=True, 
     """The application's operation."""
 
 
+@final
+class Series(msgspec.Struct, Generic[Op], array_like=True, tag=11, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Several operations of one client session as one request: applied in order, nothing between them, answered in one
+    reply, exactly once as a whole.
+
+    Each operation takes a slot, but all of them stand in the first one; the others hold a no-op (see `as_run`). So one
+    decision decides the whole series: no crash and no change of leader, however it cuts runs, can leave half of it.
+    """
+
+    client: Annotated[ClientId, Meta(ge=0, le=CLIENT_ID_MAX)]
+    birth: Annotated[int, Meta(ge=-1)]
+    seq: Annotated[int, Meta(ge=1)]
+    """The series has one number, whatever its length."""
+    ack: Annotated[int, Meta(ge=1)]
+    """Equal to `seq`: its session has no older request without an answer, so it keeps the results of one series."""
+    ops: Annotated[tuple[Op, ...], Meta(min_length=1, max_length=SERIES_MAX)]
+
+
 NOOP = b"\xc0"
 """The command that does nothing (msgpack nil). Only proposers make it; a client that sends it is refused."""
 
@@ -47,6 +66,11 @@ Run = bytes
 """Encoded commands of consecutive slots, one behind the other."""
 
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+def as_run(raw: bytes, series: "Series[Op]") -> Run:
+    """The run of a series whose bytes are `raw`: one slot for each operation."""
+    return raw + NOOP * (len(series.ops) - 1)
 
 
 def array_of(body: Run, count: int) -> bytes:

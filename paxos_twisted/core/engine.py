@@ -48,6 +48,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
     body: bytes
     count: int
+    is_whole: bool = False
+    """Better not cut: it waits until the window has room for all of it, unless the window never has."""
 
 
 class DecidedRun(msgspec.Struct, frozen=True, gc=False):

@@ -4,18 +4,20 @@ import hashlib
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Barrier, Command
+from paxos_twisted.core.command import Barrier, Command, Series
 from paxos_twisted.core.sessions import GENERATIONS_KEPT, Refusal, Sessions
 from paxos_twisted.core.table import Photograph, Table
 from paxos_twisted.limits import SHARDS, SNAPSHOT_PIECE_BYTES_MAX
 from paxos_twisted.types import NO_SLOT, Slot
 
+_encode = msgspec.msgpack.Encoder().encode
 PIECE_BYTES_TARGET = SNAPSHOT_PIECE_BYTES_MAX // 4
 
 ENGINE_PART = 255
@@ -35,13 +37,19 @@ class ReplicatedState:
         """`is_ordered`: all replicas apply all commands in one order. Otherwise sessions are counted in generations."""
         self.application = application
         self.is_ordered = is_ordered
-        self.sessions = Sessions(application.result_type, session_expiry_slots, in_generations=not is_ordered)
+        outcome_type: Any = application.result_type
+        kind: Any = Command[application.op_type] | None  # type: ignore[name-defined]
+        if application.takes_series:
+            assert not (application.stamps or application.event_type)  # nobody looks into a series for those
+            outcome_type |= bytes
+            kind |= Series[application.op_type]  # type: ignore[name-defined]
+        self.sessions = Sessions(outcome_type, session_expiry_slots, in_generations=not is_ordered)
         self.applied: Slot = NO_SLOT
         """Every slot up to here is applied; never goes down."""
-        # A barrier looks like a command that no client waits for.
-        kind: Any = Command[application.op_type] | None  # type: ignore[name-defined]
-        self.decoder: msgspec.msgpack.Decoder[list[Command[Any] | None]] = msgspec.msgpack.Decoder(
-            list[kind if is_ordered else kind | Barrier]  # type: ignore[valid-type]
+        if not is_ordered:
+            kind |= Barrier  # it looks like a command that no client waits for
+        self.decoder: msgspec.msgpack.Decoder[list[Command[Any] | Series[Any] | None]] = msgspec.msgpack.Decoder(
+            list[kind]
         )
         """Decodes a run (see `paxos_twisted.core.command.array_of`)."""
         self.commands_applied = 0
@@ -52,14 +60,16 @@ class ReplicatedState:
         self._since_barrier = 0
         self.from_snapshot = 0
         """Slots whose effect came with a snapshot. The four together are always `applied` + 1."""
+        self._series: tuple[bool, int] | None = None  # the last one: applied as new, and slots that are still to come
         rereads = type(application).is_reread is not Application.is_reread
         self._is_reread = application.is_reread if rereads else None  # None: nothing to ask per command
 
-    def apply(self, slot: Slot, commands: Sequence[Command[Any] | None]) -> list[Any]:
+    def apply(self, slot: Slot, commands: Sequence[Command[Any] | Series[Any] | None]) -> list[Any]:
         """Apply the commands of consecutive slots from `slot` = `applied` + 1 on.
 
         Returns:
-            For each command its result, or a `Refusal` by the session table, or None for a no-op.
+            For each command its result, or a `Refusal` by the session table, or None for a no-op; for a series the
+            encoded list of its results.
         """
         assert slot == self.applied + 1, f"slot {slot} is not the next after {self.applied}"
         if not self.is_ordered:
@@ -67,13 +77,25 @@ class ReplicatedState:
         find, store, execute = self.sessions.find, self.sessions.store, self.application.apply
         is_reread = self._is_reread
         results: list[Any] = []
-        for command in commands:
+        rest = iter(commands)
+        for command in rest:
             if not slot % SHARDS:
                 self.sessions.expire(slot)
             if command is None:
-                self.noops += 1
+                if self._series is None:
+                    self.noops += 1
+                else:
+                    self._count_series_slots(self._series, 1)
                 results.append(None)
+            elif type(command) is Series:
+                results.append(self._apply_series(slot, command))
+                noops = commands[len(results) : len(results) + len(command.ops) - 1]
+                if noops.count(None) == len(noops):  # as it came, all at once; pieces of a series go the long way
+                    results += islice(rest, len(noops))
+                    self._pass_over(slot + 1, len(noops))
+                    slot += len(noops)
             else:
+                self._series = None
                 result = find(command)
                 if result is None:
                     result = execute(command.op, command.client)
@@ -82,24 +104,62 @@ class ReplicatedState:
                     self.commands_applied += 1
                 else:
                     self.duplicates += 1
+                    if type(result) is bytes and self.application.takes_series:
+                        result = Refusal("invalid", f"request {command.seq} was a series before")
                 results.append(result)
             slot += 1
         self.applied = slot - 1
         return results
 
-    def _apply_in_generations(self, commands: Sequence[Command[Any] | None]) -> list[Any]:
+    def _apply_series(self, slot: Slot, series: Series[Any]) -> Any:
+        """All operations at once. The slots behind this one, which hold no-ops, count for them."""
+        outcome = self.sessions.find_series(series)
+        is_new = outcome is None
+        if is_new:
+            execute, client = self.application.apply, series.client
+            outcome = _encode([execute(op, client) for op in series.ops])
+            self.sessions.store(slot, series, outcome)
+        elif type(outcome) is not bytes and type(outcome) is not Refusal:
+            outcome = Refusal("invalid", f"request {series.seq} was no series before")
+        self._series = is_new, len(series.ops)
+        self._count_series_slots(self._series, 1)
+        return outcome
+
+    def _pass_over(self, slot: Slot, count: int) -> None:
+        """Slots of a series behind its first one."""
+        if count:
+            assert self._series is not None
+            self._count_series_slots(self._series, count)
+            for due in range(slot + -slot % SHARDS, slot + count, SHARDS):
+                self.sessions.expire(due)
+
+    def _count_series_slots(self, series: tuple[bool, int], count: int) -> None:
+        is_new, slots = series
+        if is_new:
+            self.commands_applied += count
+        else:
+            self.duplicates += count
+        self._series = (is_new, slots - count) if slots > count else None
+
+    def _apply_in_generations(self, commands: Sequence[Command[Any] | Series[Any] | None]) -> list[Any]:
         """The same where positions differ between replicas: nothing that they share may depend on one."""
         sessions, application = self.sessions, self.application
         results: list[Any] = []
         for command in commands:
             result: Any = None
             if command is None:
-                self.noops += 1
+                if self._series is None:
+                    self.noops += 1
+                else:
+                    self._count_series_slots(self._series, 1)
             elif isinstance(command, Barrier):
                 self.noops += 1
                 self._since_barrier = 0
                 sessions.end_generation()
+            elif type(command) is Series:
+                result = self._apply_series(Slot(sessions.generation), command)
             else:
+                self._series = None
                 result = sessions.find(command)
                 if result is None:
                     result = application.apply(command.op, command.client)
@@ -151,6 +211,7 @@ class ReplicatedState:
         for table, new in zip(self.tables(), fresh, strict=True):
             table.replace(new.shards)
         self.from_snapshot += slot - self.applied
+        self._series = None
         self.applied = slot
         self.engine_part = engine_part_of(pieces)
 

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.core.table import Table
 from paxos_twisted.limits import SESSION_WINDOW, SESSIONS_PER_SHARD_MAX, SHARDS
 from paxos_twisted.types import NO_SLOT, Slot
@@ -72,7 +72,14 @@ class Sessions:
         self.opened = 0
         """Sessions opened since the last barrier, or the start."""
 
-    def find(self, command: Command[Any]) -> Any:
+    def find_series(self, series: Series[Any]) -> Any:
+        """The same as `find`, for a series: its outcome is the results' encoding."""
+        outcome = self.find(series)
+        if outcome is None and series.ack != series.seq:
+            return Refusal("window", f"series {series.seq} is not the oldest unanswered request (ack {series.ack})")
+        return outcome
+
+    def find(self, command: Command[Any] | Series[Any]) -> Any:
         """Return the first outcome of a repeated command (a result or a Refusal), or None: apply it now."""
         client, seq = command.client, command.seq
         index = client % SHARDS
@@ -95,7 +102,7 @@ class Sessions:
             return Refusal("window", f"request {seq} is {SESSION_WINDOW} or more ahead of the oldest unanswered one")
         return None
 
-    def store(self, slot: Slot, command: Command[Any], result: Any) -> None:
+    def store(self, slot: Slot, command: Command[Any] | Series[Any], result: Any) -> None:
         """Remember the result of a command that was just applied in `slot`, for which `find` returned None."""
         assert result is not None  # None would look like a command that was never applied
         client, ack = command.client, command.ack

@@ -46,8 +46,9 @@ class Table(Generic[Key, Row]):
     def writable(self, key: Key) -> dict[Key, Row]:
         """The part that holds `key`, for writing: if a picture still needs its old contents, they are encoded first."""
         index = self.shard_of(key) % SHARDS
-        for photograph in self._photographs:
-            photograph.keep(index)
+        if self._photographs:
+            for photograph in self._photographs:
+                photograph.keep(index)
         return self.shards[index]
 
     def items(self) -> Iterator[tuple[Key, Row]]:

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.limits import (
     CLIENT_ANSWERS_BYTES_MAX,
     CLIENT_BUFFER_BYTES_MAX,
@@ -30,6 +30,9 @@ from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWe
 RETRY_AFTER_MS: Final = 10
 """What a client is told to wait when nobody leads: about as long as an election takes."""
 
+SERIES: Final = "series"
+"""What metrics call the operation of a request that is a series."""
+
 
 class Requests(Protocol):
     """The driver, as the client port sees it. Nothing in it raises."""
@@ -44,7 +47,7 @@ class Requests(Protocol):
         """The known leader, or NO_NODE."""
         ...
 
-    def on_request(self, raw: bytes, command: Command[Any]) -> None:
+    def on_request(self, raw: bytes, command: Command[Any] | Series[Any]) -> None:
         """Take a request, as bytes and decoded. Exactly one reply will follow."""
         ...
 
@@ -117,6 +120,8 @@ class ClientPort:
             frame_type |= Follow | Unfollow
             soon = connections.turn.soon
             self.feeds = Feeds(application, self.encode, soon, lambda: requests.leader, metrics)
+        if application.takes_series:
+            frame_type |= Series[application.op_type]  # type: ignore[name-defined]
         self.decode = msgspec.msgpack.Decoder(frame_type).decode
         self.delay = delay
         self._addresses = addresses
@@ -219,7 +224,8 @@ class ClientStream:
             except Exception as error:  # whatever a decoder may find to raise: it is the stream's fault, not ours
                 self._fail(f"this is no request of the application {port.application.name!r}: {error}")
                 break
-            if type(command) is not Command:
+            kind = type(command)
+            if kind is not Command and kind is not Series:
                 if not self._follow(command):
                     break
                 continue
@@ -230,9 +236,12 @@ class ClientStream:
                 self._turn_down(client, command.seq, len(payload))
                 continue
             key = command.seq if client == own else (client, command.seq)
-            open_requests[key] = now, operation_name(command.op)
-            if is_reread is not None and is_reread(command.op):
-                self._rereads.add(key)
+            if kind is Series:
+                open_requests[key] = now, SERIES
+            else:
+                open_requests[key] = now, operation_name(command.op)
+                if is_reread is not None and is_reread(command.op):
+                    self._rereads.add(key)
             requests.on_request(payload, command)
 
     def on_bad_stream(self, text: str) -> None:
@@ -292,7 +301,7 @@ class ClientStream:
         arrival, operation = entry
         metrics = port.metrics
         if type(reply) is Answer:
-            outcome = port.application.outcome(reply.result)
+            outcome = "ok" if operation == SERIES else port.application.outcome(reply.result)
             metrics.client_request_duration[operation].observe(port.connections.turn.now - arrival)
         else:
             outcome = _outcome(reply)
@@ -357,6 +366,11 @@ class ClientStream:
                 self.connection.resume_reading()
             else:
                 self.connection.pause_reading()
+
+
+def operations_of(application: Application) -> tuple[str, ...]:
+    """What metrics may call a request to this application."""
+    return (*application.op_names, SERIES) if application.takes_series else application.op_names
 
 
 def _outcome(reply: Reply) -> str:

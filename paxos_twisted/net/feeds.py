@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.core.sessions import Refusal
 from paxos_twisted.limits import FEED_EVENTS_PER_FRAME_MAX, FEEDS_PER_CONNECTION_MAX
 from paxos_twisted.types import NO_NODE, NodeId
@@ -136,11 +136,11 @@ class Feeds:
         """Somebody follows something."""
         return bool(self._topics)
 
-    def on_applied(self, commands: Sequence[Command[Any] | None], results: Sequence[Any]) -> None:
+    def on_applied(self, commands: Sequence[Command[Any] | Series[Any] | None], results: Sequence[Any]) -> None:
         """Note which topics have grown."""
         feed_of, topics, grown = self._application.feed_of, self._topics, self._grown
         for command, result in zip(commands, results, strict=True):
-            if command is not None and type(result) is not Refusal:
+            if command is not None and type(command) is not Series and type(result) is not Refusal:
                 topic = feed_of(command.op, result)
                 if topic in topics:
                     grown[topic] = None

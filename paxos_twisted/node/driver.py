@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from paxos_twisted.core.command import BARRIER, Command, array_of
+from paxos_twisted.core.command import BARRIER, Command, Series, array_of, as_run
 from paxos_twisted.core.engine import Batch, DiskState, Engine, LinkState, Output, OwnPart, Returned
 from paxos_twisted.core.events import Event, StateDiverged
 from paxos_twisted.core.records import PeerSeen, Record, SnapshotPiece, SnapshotTaken, Truncated, size_of_values
@@ -102,7 +102,7 @@ class Feeds(Protocol):
         """Somebody follows something."""
         ...
 
-    def on_applied(self, commands: Sequence[Command[Any] | None], results: Sequence[Any]) -> None:
+    def on_applied(self, commands: Sequence[Command[Any] | Series[Any] | None], results: Sequence[Any]) -> None:
         """These commands were applied, with these results."""
         ...
 
@@ -218,7 +218,7 @@ class Driver:
         self._own_records: list[Record] = []  # the driver's, for the next write
         self._after: deque[tuple[int, Callable[[], None]]] = deque()  # (write_no, what to do once it is durable)
         self._raws: list[bytes] = []
-        self._commands: list[Command[Any] | None] = []
+        self._commands: list[Command[Any] | Series[Any] | None] = []
         self._raw_bytes = 0
         self._meter = meter
         self._clock = clock
@@ -227,7 +227,7 @@ class Driver:
         self._feeds = feeds
         self._on_applied = on_applied
         # Runs of ours, so that they are not decoded twice, and when they came.
-        self._decoded: dict[bytes, tuple[list[Command[Any] | None], float]] = {}
+        self._decoded: dict[bytes, tuple[list[Command[Any] | Series[Any] | None], float]] = {}
         self._decoded_commands = 0
         self._served_ms: int | None = None
         self._engine_persisted = 0
@@ -261,11 +261,17 @@ class Driver:
                 self.engine.on_message(src, message)
         self.shell.flush_soon()
 
-    def on_request(self, raw: bytes, command: Command[Any]) -> None:
+    def on_request(self, raw: bytes, command: Command[Any] | Series[Any]) -> None:
         """Take a client's command. `raw`: its bytes, exactly as they came."""
         self.requests += 1
         if not self.engine.takes_commands:
             self.clients.reply(command.client, self.direction(command.client, command.seq))
+            return
+        if type(command) is Series:
+            self._propose()
+            commands: list[Command[Any] | Series[Any] | None] = [command, *[None] * (len(command.ops) - 1)]
+            self._hand_over(as_run(raw, command), commands, is_whole=True)
+            self.shell.flush_soon()
             return
         if self._stamp is not None:
             raw, command = self._stamp(command)
@@ -446,17 +452,21 @@ class Driver:
     def _propose(self) -> None:
         if not self._raws:
             return
-        body = b"".join(self._raws)
+        body, commands = b"".join(self._raws), self._commands
+        self._raws, self._commands, self._raw_bytes = [], [], 0
+        self._hand_over(body, commands)
+
+    def _hand_over(
+        self, body: bytes, commands: list[Command[Any] | Series[Any] | None], *, is_whole: bool = False
+    ) -> None:
         self._take_decoded(body)  # the same bytes may wait already: a client repeats itself
-        self._decoded[body] = self._commands, self._clock()
-        self._decoded_commands += len(self._commands)
+        self._decoded[body] = commands, self._clock()
+        self._decoded_commands += len(commands)
         while self._decoded_commands > DECODED_MAX:  # runs that the window cut or joined come back under other bytes
             self._take_decoded(next(iter(self._decoded)))
-        batch = Batch(body, len(self._raws))
-        self._raws, self._commands, self._raw_bytes = [], [], 0
-        self.engine.on_propose(batch)
+        self.engine.on_propose(Batch(body, len(commands), is_whole))
 
-    def _take_decoded(self, body: bytes) -> tuple[list[Command[Any] | None], float] | None:
+    def _take_decoded(self, body: bytes) -> tuple[list[Command[Any] | Series[Any] | None], float] | None:
         decoded = self._decoded.pop(body, None)
         if decoded is not None:
             self._decoded_commands -= len(decoded[0])
@@ -508,6 +518,8 @@ class Driver:
                 if type(result) is Refusal:
                     reply(command.client, Refused(command.client, command.seq, result.reason, result.text))
                 else:
+                    if type(command) is Series:
+                        result = msgspec.Raw(result)  # noqa: PLW2901
                     reply(command.client, Answer(command.client, command.seq, result))
 
     def _hand_back(self, returned: Returned) -> None:

@@ -7,7 +7,7 @@ driver neither will do: after an exception nobody knows what the engine holds, a
 from collections.abc import Callable
 from typing import Any
 
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.core.engine import DiskState, LinkState
 from paxos_twisted.node.driver import Driver
 from paxos_twisted.types import NodeId
@@ -49,7 +49,7 @@ class Inputs:
         except Exception:
             self._fail(f"in {getattr(function, '__qualname__', function)}")
 
-    def on_request(self, raw: bytes, command: Command[Any]) -> None:
+    def on_request(self, raw: bytes, command: Command[Any] | Series[Any]) -> None:
         """Once for each command: spelled out, because a call costs something."""
         if self.is_stopped:
             return

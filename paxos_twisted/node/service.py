@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from paxos_twisted.apps.registry import APPLICATIONS
 from paxos_twisted.core.engine import DiskState, LinkState
 from paxos_twisted.core.events import Event
+from paxos_twisted.net.clients import operations_of
 from paxos_twisted.net.connections import Connections
 from paxos_twisted.net.listener import Listener
 from paxos_twisted.net.reactor import ListeningPort, Reactor
@@ -148,7 +149,7 @@ class NodeService(MultiService):
         self._closed: Deferred[None] = Deferred()  # fires when the store is closed
         self.application = APPLICATIONS[config.shared.application]()
         self.registry = new_registry()
-        self.metrics = _metrics(config, node, self.registry, self.application.op_names)
+        self.metrics = _metrics(config, node, self.registry, operations_of(self.application))
         self.metrics.collector.before.append(self._refresh)
         self.events = Events(node, self.metrics, time.monotonic, time.time_ns)
         self.inputs = Inputs(lambda doing: self.fail(f"something is wrong in here: {doing}", Failure()))

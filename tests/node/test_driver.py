@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from paxos_twisted.apps.bank import DEPOSIT, Bank, BankOp
-from paxos_twisted.core.command import Command
+from paxos_twisted.apps.bank import DEPOSIT, Bank, BankOp, BankResult
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.core.engine import DiskState, LinkState
 from paxos_twisted.core.events import Event
 from paxos_twisted.core.multipaxos import MultiPaxos, Settings, replica
@@ -336,3 +336,51 @@ def test_a_snapshot_that_cannot_be_read_is_fetched_from_another_node_and_replace
     driver.on_request(msgspec.msgpack.encode(request), request)
     cluster.run(2000)
     assert driver.snapshot.slot > taken.slot, "the unreadable one was kept"
+
+
+def series(seq: int, count: int) -> tuple[bytes, Series[BankOp]]:
+    request = Series(CLIENT, 0, seq, seq, tuple(BankOp(DEPOSIT, 1, 10) for _ in range(count)))
+    return msgspec.msgpack.encode(request), request
+
+
+def test_a_series_is_one_run_of_its_own_one_slot_each_and_one_answer() -> None:
+    _, driver, world = lead()
+    before = driver.state.applied
+    driver.on_request(*command(1))
+    driver.on_request(*series(2, 100))
+    driver.on_request(*command(3))
+    driver.flush()
+    driver_slots = [(r.slot - before - 1, r.count) for r in world.records if isinstance(r, Voted) and r.slot > before]
+    assert driver_slots == [(0, 1), (1, 100), (101, 1)]
+    driver_cluster = world.cluster
+    driver_cluster.settle()
+    assert driver.state.applied == before + 102
+    first, many, last = [reply for reply in world.replies if isinstance(reply, Answer)]
+    results = msgspec.msgpack.decode(msgspec.msgpack.encode(many), type=Answer[list[BankResult]]).result
+    assert [result.balance for result in results] == [10 * number for number in range(2, 102)]
+    assert (first.result.balance, last.result.balance) == (10, 1020)
+
+
+def test_a_series_survives_its_leader_and_is_applied_once() -> None:
+    cluster, driver, world = lead()
+    driver.on_request(*series(1, 1000))
+    driver.flush()
+    for src, dst, message in [m for m in cluster.messages if isinstance(m[2], Accept)]:
+        cluster.drivers[dst].on_message(src, message)  # both have it; nobody says so before the leader is gone
+    cluster.messages.clear()
+    cluster.away.add(driver.node)
+    for node, other in cluster.drivers.items():
+        if node != driver.node:
+            other.on_link(driver.node, LinkState.LOST)
+            other.on_link(driver.node, LinkState.REFUSED)
+    cluster.run(2000)
+    heir = cluster.drivers[cluster.leader]
+    assert heir.node != driver.node
+    world = cluster.worlds[heir.node]
+    world.replies.clear()
+    heir.on_request(*series(1, 1000))
+    cluster.settle()
+    answer = [reply for reply in world.replies if isinstance(reply, Answer)][-1]
+    results = msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=Answer[list[BankResult]]).result
+    assert [result.balance for result in results] == [10 * number for number in range(1, 1001)]
+    assert heir.state.application.accounts.shard(1)[1] == 10_000  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from paxos_twisted.apps.application import Application, Footprint
-from paxos_twisted.core.command import Barrier, Command, array_of
+from paxos_twisted.core.command import Barrier, Command, Series, array_of
 
 Key = Any
 """Of an application: whatever `Application.footprint` says. Of a client: (id,), so that no two of them meet."""
@@ -65,8 +65,11 @@ commands of the application."""
 
 def footprints_of(application: Application) -> Footprints:
     """Return how commands of this application are looked at."""
-    decoder: msgspec.msgpack.Decoder[list[Command[Any] | Barrier | None]] = msgspec.msgpack.Decoder(
-        list[Command[application.op_type] | Barrier | None]  # type: ignore[name-defined]
+    command_type: Any = Command[application.op_type]  # type: ignore[name-defined]
+    if application.takes_series:
+        command_type |= Series[application.op_type]  # type: ignore[name-defined]
+    decoder: msgspec.msgpack.Decoder[list[Command[Any] | Series[Any] | Barrier | None]] = msgspec.msgpack.Decoder(
+        list[command_type | Barrier | None]
     )
     decode, footprint = decoder.decode, application.footprint
 
@@ -74,6 +77,8 @@ def footprints_of(application: Application) -> Footprints:
         return [
             _access(command.client, footprint(command.op))
             if isinstance(command, Command)
+            else joined([_access(command.client, footprint(op)) for op in command.ops])
+            if isinstance(command, Series)
             else (NOTHING if command is None else EVERYTHING)
             for command in decode(array_of(body, count))
         ]

@@ -208,6 +208,8 @@ class Proposer:
         self._next = max(self._next, self.adu + 1)
         while self._queue:
             room = self.adu + self.alpha + 1 - self._next
+            if self._must_wait(self._queue[0], room):
+                return
             if self.skips:
                 room = self._skip(room)
             if room <= 0 or open_bytes >= WINDOW_BYTES_MAX:
@@ -231,7 +233,7 @@ class Proposer:
         size = slots = 0
         while self._queue and slots < room:
             batch = self._queue[0]
-            if bodies and size + len(batch.body) > RUN_BYTES_MAX:
+            if bodies and (size + len(batch.body) > RUN_BYTES_MAX or self._must_wait(batch, room - slots)):
                 break
             self._queue.popleft()
             if batch.count > room - slots:
@@ -242,6 +244,9 @@ class Proposer:
             slots += batch.count
         self._queued -= slots
         return Batch(bodies[0] if len(bodies) == 1 else b"".join(bodies), slots)
+
+    def _must_wait(self, batch: Batch, room: int) -> bool:
+        return batch.is_whole and room < batch.count <= self.alpha
 
     def _queue_in_parts(self, batch: Batch, first: int) -> None:
         """Put a batch back as parts of `first`, alpha, alpha … commands: each then fits the window whole."""
