@@ -113,7 +113,7 @@ class BenchClient:
             self.gap.failed(finished_ns)
             if request.outcome == REFUSED:
                 self.refused += 1
-            else:
+            elif not self._bench.stopped_ns:  # else it was under way at the end, which is nobody's failure, see `stop`
                 self.unknown += 1
             self._renew(request)
         self._bench.on_done(self, request)
