@@ -5,6 +5,8 @@
     alerts.py       alert rules: when somebody should look, and what they read
     rules.py        what a rule is, and its YAML
     targets.py      cluster.yml -> the file that tells Prometheus where the nodes are
+    servers.py      a real Prometheus and a real Alertmanager with all of this
+    provoke.py      each alert provoked for real, and seen in Alertmanager
     rules/*.yml     generated: `python -m prometheus`
     prometheus.yml  alertmanager.yml   configuration, the same everywhere; machines are named in targets/ only
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from prometheus.alerts import ALERTS, RUNBOOKS
+from prometheus.provoke import PROVOCATIONS
 from prometheus.recording import RECORDINGS
 from prometheus.rules import alerts_yaml, recording_yaml
 
@@ -29,13 +30,20 @@ def index() -> str:
         "",
         "Critical: clients notice. Warning: they may soon. Info: good to know.",
         "",
-        "| alert | severity | fires after | meaning |",
-        "| --- | --- | --- | --- |",
+        "| alert | severity | fires after | meaning | provoked by |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for alert in ALERTS:
         page = f"[{alert.name}]({alert.name}.md)"
         hold = "at once" if alert.hold == "0s" else alert.hold
-        lines.append(f"| {page} | {alert.severity} | {hold} | {alert.description} |")
+        how = PROVOCATIONS[alert.name].how
+        lines.append(f"| {page} | {alert.severity} | {hold} | {alert.description} | {how} |")
+    lines += [
+        "",
+        "`python -m prometheus.provoke` does for each alert what the last column says, to a real cluster that a real",
+        "Prometheus watches with these rules, and waits until Alertmanager knows (some minutes; `--hold 2s` shortens",
+        "the times in the third column). Tests do the same for some of them.",
+    ]
     return "\n".join([*lines, ""])
 
 

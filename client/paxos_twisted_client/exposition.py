@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
+from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import Request as HttpRequest
 from twisted.web.server import Site
@@ -199,5 +200,5 @@ class _Site(Site):
     def startFactory(self) -> None:
         """Do not begin to format the time of log entries once a second."""
 
-    def log(self, request: HttpRequest) -> None:
+    def log(self, request: http.Request) -> None:
         """Nothing: a scrape every second is no news."""

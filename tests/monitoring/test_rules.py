@@ -55,7 +55,7 @@ def test_prometheus_accepts_its_configuration_with_targets(tmp_path: Path) -> No
     shutil.copytree(HOME / "rules", tmp_path / "rules")
     shutil.copy(HOME / "prometheus.yml", tmp_path)
     (tmp_path / "targets").mkdir()
-    for job in (JOB, MACHINES, "alertmanager"):
+    for job in (JOB, MACHINES, "bankclient", "alertmanager"):
         (tmp_path / "targets" / f"{job}.yml").write_text("- targets: ['127.0.0.1:9100']\n", encoding="utf-8")
     assert "WARNING" not in run("promtool", "check", "config", str(tmp_path / "prometheus.yml"))
 
