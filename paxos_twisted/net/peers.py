@@ -6,7 +6,7 @@ message is known from the handshake. `PeerLinks` is the `Network` of the driver.
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import msgspec
 from twisted.logger import Logger
@@ -24,6 +24,18 @@ from paxos_twisted.types import NodeId
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, PeerHello, PeerWelcome, Rejected
 
 _log = Logger()
+
+
+class Trace(Protocol):
+    """Whoever wants to see the messages."""
+
+    def sent(self, receivers: tuple[NodeId, ...], message: Any) -> None:
+        """A message leaves."""
+        ...
+
+    def received(self, sender: NodeId, message: Any) -> None:
+        """A message has come."""
+        ...
 
 
 class PeerLinks:
@@ -79,6 +91,8 @@ class PeerLinks:
         self.received: dict[NodeId, dict[type[Any], int]] = {peer: dict.fromkeys(self.kinds, 0) for peer in self.links}
         self.faults: FaultLayer | None = None
         """None, normally. Set it with `set_faults`."""
+        self.trace: Trace | None = None
+        """Is shown every message, if somebody asked for it."""
         self.receive = receive
         self.decode = msgspec.msgpack.Decoder(message_type).decode
         self.have_sender = frozenset(kind for kind in self.kinds if "sender" in kind.__struct_fields__)
@@ -111,6 +125,8 @@ class PeerLinks:
         """Send a message at the end of this turn, encoded once. It may be lost; it never arrives changed."""
         payload = self._encode(message)
         kind = type(message)
+        if self.trace is not None:
+            self.trace.sent(receivers, message)
         if len(payload) > FRAME_BYTES_MAX:  # the limits are chosen so that this cannot be; better lost than a dead node
             _log.error("a {kind} of {size} bytes is not sent", kind=kind.__name__, size=len(payload))
             return
@@ -239,6 +255,8 @@ class PeerStream:
             received[kind] += 1
             if links.faults is not None and links.faults.cuts(node, links.local.node, message):
                 continue
+            if links.trace is not None:
+                links.trace.received(node, message)
             receive(node, message)
 
     def on_bad_stream(self, text: str) -> None:

@@ -41,7 +41,7 @@ class RateLimit:
     """Hands events from `level` on to `observer`, except the repetitions of a message beyond BURST in WINDOW_S.
 
     Messages are the same when they come from the same place with the same format, whatever they are filled with.
-    Critical ones always pass.
+    Critical ones always pass, and those that are marked `unlimited` (a trace that somebody asked for).
     """
 
     def __init__(self, observer: Callable[[LogEvent], object], level: str = "debug") -> None:
@@ -58,7 +58,7 @@ class RateLimit:
         if now >= self._next_check:
             self.report(now)
             self._next_check = now + 1.0
-        if event.get("log_level") is LogLevel.critical:
+        if event.get("log_level") is LogLevel.critical or event.get("unlimited"):
             self.observer(event)
             return
         key = (event.get("log_namespace"), event.get("log_level"), event.get("log_format") or formatEvent(event))

@@ -197,6 +197,8 @@ class ConflictIndex:
 
     def _vectors_against(self, access: Access) -> list[list[int]]:
         """What else interferes with it, besides the instances at its keys."""
+        if access.is_nothing:
+            return []
         if access.writes_all:
             return [self._top]
         vectors = [self._all_writes]

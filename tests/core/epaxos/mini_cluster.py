@@ -264,7 +264,9 @@ class MiniCluster:
             if self.is_settled():
                 self.check_orders()
                 return
-        raise AssertionError("LIV: " + "; ".join(f"{n}: {m.engine and m.engine.status()}" for n, m in self.machines.items()))
+        raise AssertionError(
+            "LIV: " + "; ".join(f"{n}: {m.engine and m.engine.status()}" for n, m in self.machines.items())
+        )
 
     # Chaos
 
