@@ -172,7 +172,7 @@ class LocalCluster:
             found = who_leads(self.statuses().values())
             return found is not None and found != other_than
 
-        self._until(is_found, timeout_s, "no node leads")
+        self.until(is_found, timeout_s, "no node leads")
         assert found is not None
         return found
 
@@ -221,7 +221,7 @@ class LocalCluster:
             return not waiting
 
         try:
-            self._until(is_ready, timeout_s, "not ready")
+            self.until(is_ready, timeout_s, "not ready")
         except ClusterError as error:
             if not waiting or self.state(waiting[0]) == GONE:
                 raise
@@ -309,7 +309,12 @@ class LocalCluster:
         if child is not None and child.poll() is not None:
             del self._children[node]
 
-    def _until(self, is_done: Callable[[], bool], timeout_s: float, trouble: str) -> None:
+    def until(self, is_done: Callable[[], bool], timeout_s: float, trouble: str) -> None:
+        """Wait until something is so.
+
+        Raises:
+            ClusterError: it is not, in time; with `trouble`.
+        """
         deadline = time.monotonic() + timeout_s
         while not is_done():
             if time.monotonic() >= deadline:

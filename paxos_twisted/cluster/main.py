@@ -16,7 +16,7 @@ from paxos_twisted import __version__
 from paxos_twisted.cluster.application_shows import SPELLINGS, auction, auction_steps, chat, chat_tests
 from paxos_twisted.cluster.command_line import directory_option, f_option
 from paxos_twisted.cluster.local import CONFIG, FROZEN, GONE, ClusterError, LocalCluster
-from paxos_twisted.cluster.shows import demo, failover, soak
+from paxos_twisted.cluster.shows import course, demo, failover, soak
 from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, fail
 from paxos_twisted.ctl.screens import cluster_screen
 from paxos_twisted.node.config import ConfigError
@@ -42,7 +42,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, soak, failover, chat, chat_tests, auction, auction_steps):
+for command in (demo, soak, failover, course, chat, chat_tests, auction, auction_steps):
     cli.add_command(command)
 
 

@@ -12,9 +12,13 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 from rich.console import Console
+from rich.text import Text
 from twisted.internet.defer import CancelledError, Deferred
 
 from paxos_twisted.cluster.command_line import f_option
+from paxos_twisted.cluster.course import CONFIG as COURSE_CONFIG
+from paxos_twisted.cluster.course import NODES as COURSE_NODES
+from paxos_twisted.cluster.course import Situation, course_json, in_words, run_course
 from paxos_twisted.cluster.demo import Plan, run_demo
 from paxos_twisted.cluster.demo_screens import WIDTH, Screen, Silent
 from paxos_twisted.cluster.dissect import Evidence
@@ -221,6 +225,47 @@ def failover(
     else:
         Console(highlight=False).print(failover_end(report))
     raise SystemExit(EXIT_VIOLATION if report.misses else EXIT_OK)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def course(directory: Path | None, output: str) -> None:
+    """Play the situations of the EPaxos course text.
+
+    Five replicas. Two conflicting writes at replicas 0 and 3: on the fast path, then, with the commits of replica 0
+    paused, on the slow path; and a read at replica 2 that waits for a write whose commit is paused. With the messages
+    that were sent, their dependencies and sequence numbers. Exit code 3 when something is not as the text says.
+
+    Replicas are numbered from 0 as in the text: replica 0 is node 1.
+    """
+    console = Console(highlight=False)
+
+    def show_played(situation: Situation) -> None:
+        if output == "table":
+            for line in in_words(situation):
+                console.print(Text(line), soft_wrap=True)
+            console.print()
+
+    def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, list[Situation]]]:
+        return lambda reactor: run_course(reactor, cluster, show_played)
+
+    try:
+        played = _with_cluster(
+            directory,
+            "course",
+            COURSE_NODES // 2,
+            COURSE_CONFIG,
+            run,
+            keep=lambda situations: any(one.wrong for one in situations),
+            engine="epaxos",
+            application="kv",
+        )
+    except _Interrupted:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    if output == "json":
+        click.echo(json.dumps([course_json(one) for one in played], indent=2, ensure_ascii=False))
+    raise SystemExit(EXIT_VIOLATION if any(one.wrong for one in played) else EXIT_OK)
 
 
 # Inside.
