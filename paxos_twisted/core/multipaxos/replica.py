@@ -688,6 +688,8 @@ class MultiPaxos:
         busy = self.role == LEADER or (self.sticky.leader != ask.sender and self.sticky.is_working(self.now_ms, delay))
         behind = ask.adu + 1 < self.acceptor.first or self._is_far_behind(ask.adu + 1)
         granted = not (busy or behind) and self._disk is not DiskState.FULL and not self.acceptor.silent
+        if granted:
+            self.sticky.make_way(self.now_ms)
         answer = WouldFollow(self.node, ask.campaign, granted, self.leader, self.acceptor.rnd, self.adu)
         self._send((ask.sender,), answer)
 

@@ -18,6 +18,10 @@ from paxos_twisted.types import NO_NODE, NO_ROUND, NodeId, Round, Slot
 STAGGER_MS = 40
 """When a leader is lost, the connected nodes campaign one after the other, the highest id first, this far apart."""
 
+YIELD_MS = 120
+"""Whoever has told another that it would follow it gives it that long to win before it campaigns itself: the time of a
+phase 1 on a busy machine. Without it two nodes that lost their leader at the same moment depose each other."""
+
 RETRY_MS = 20
 """First back-off after a campaign without success; doubles up to the detector's delay, with jitter."""
 
@@ -41,6 +45,7 @@ class Sticky:
         self._denied: set[NodeId] = set()
         self._failures = 0
         self._next_ms = 0
+        self._has_yielded = False
         self._deadline_ms: int | None = None
 
     def is_working(self, now_ms: int, delay_ms: int) -> bool:
@@ -73,6 +78,7 @@ class Sticky:
         if is_behind:
             rank += len(connected)
         self._next_ms = now_ms + rank * STAGGER_MS
+        self._has_yielded = False
         self._deadline_ms = None
 
     def is_due(self, now_ms: int) -> bool:
@@ -118,3 +124,10 @@ class Sticky:
     def postpone(self, until_ms: int) -> None:
         """Do not campaign before `until_ms`."""
         self._next_ms = max(self._next_ms, until_ms)
+
+    def make_way(self, now_ms: int) -> None:
+        """Another was told that this node would follow it. Only once for each lost leader: a node that hears no answers
+        goes on asking, and must not keep all others from campaigning."""
+        if not self._has_yielded:
+            self._has_yielded = True
+            self.postpone(now_ms + YIELD_MS)

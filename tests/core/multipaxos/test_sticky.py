@@ -5,7 +5,7 @@ import random
 import pytest
 
 from paxos_twisted.core.multipaxos.messages import WouldFollow
-from paxos_twisted.core.multipaxos.sticky import STAGGER_MS, Sticky
+from paxos_twisted.core.multipaxos.sticky import STAGGER_MS, YIELD_MS, Sticky
 from paxos_twisted.types import NO_NODE, NodeId
 
 ALL = [NodeId(1), NodeId(2), NodeId(3)]
@@ -54,6 +54,21 @@ def test_a_working_leader_is_one_that_is_heard_over_a_link_that_stands() -> None
     assert not sticky.is_working(901, 800)
     sticky.link_lost = True
     assert not sticky.is_working(200, 800)
+
+
+def test_who_lets_another_go_first_waits_for_it_but_only_once() -> None:
+    """A deaf node asks again and again; it must not keep the others from campaigning."""
+    sticky = Sticky(NodeId(2), 3, 250, random.Random(1))
+    sticky.follow(NodeId(3), 3003, 1000)
+    sticky.lose(1000, ALL[:2])
+    for now in range(1000, 1000 + YIELD_MS):
+        sticky.make_way(now)
+        assert not sticky.is_due(now)
+    assert sticky.is_due(1000 + YIELD_MS)
+    sticky.lose(2000, ALL[:2])
+    sticky.make_way(2010)
+    assert not sticky.is_due(2010)
+    assert sticky.is_due(2010 + YIELD_MS)
 
 
 def test_an_older_leader_is_not_followed_any_more() -> None:
