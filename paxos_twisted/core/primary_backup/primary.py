@@ -25,17 +25,18 @@ class Follower:
 
     __slots__ = (
         "_flight",
+        "_sent_ms",
         "acked",
         "flight_bytes",
         "has_entered",
         "is_sent",
         "join_mark",
         "next",
-        "progress_ms",
+        "owing_since_ms",
         "resend_ms",
     )
 
-    def __init__(self, start: Slot, is_sent: bool, now_ms: int, resend_ms: int) -> None:
+    def __init__(self, start: Slot, is_sent: bool, resend_ms: int) -> None:
         self.has_entered = False
         """It has answered in this epoch."""
         self.is_sent = is_sent
@@ -46,11 +47,13 @@ class Follower:
         """It holds every slot up to here durably, as it said in this epoch."""
         self.join_mark: Slot = NO_SLOT
         """It has nearly everything once it has acknowledged this slot."""
-        self.progress_ms = now_ms
-        """When it last came forward, or had nothing to answer."""
+        self.owing_since_ms: int | None = None
+        """Since when something is sent to it and it has not come forward; None: it owes nothing."""
         self.resend_ms = resend_ms
+        """What it owes is sent again after this time."""
         self.flight_bytes = 0
         """Bytes sent and not acknowledged."""
+        self._sent_ms = 0  # when it was sent, or sent again, the oldest that it owes
         self._flight: deque[tuple[Slot, int]] = deque()  # (slot after the last, bytes)
 
     @property
@@ -62,7 +65,9 @@ class Follower:
         """`entry`, which starts at `next`, was sent."""
         assert entry.slot == self.next
         if not self._flight:
-            self.progress_ms = now_ms
+            self._sent_ms = now_ms
+        if self.owing_since_ms is None:
+            self.owing_since_ms = now_ms
         self.next = entry.stop
         self.flight_bytes += len(entry.body)
         self._flight.append((entry.stop, len(entry.body)))
@@ -73,23 +78,23 @@ class Follower:
         if slot <= self.acked:
             return False
         self.acked = slot
-        self.progress_ms = now_ms
         self.resend_ms = resend_ms
         self.next = max(self.next, slot + 1)
         while self._flight and self._flight[0][0] <= slot + 1:
             self.flight_bytes -= self._flight.popleft()[1]
+        self._sent_ms = now_ms
+        self.owing_since_ms = now_ms if self._flight else None
         return True
 
     def is_overdue(self, now_ms: int) -> bool:
         """Whether something that was sent should have been answered by now."""
-        return bool(self._flight) and now_ms - self.progress_ms >= self.resend_ms
+        return bool(self._flight) and now_ms - self._sent_ms >= self.resend_ms
 
-    def rewind(self, first: Slot, now_ms: int, resend_max_ms: int) -> None:
+    def rewind(self, first: Slot, resend_max_ms: int) -> None:
         """Send everything that is not acknowledged again, from `first` at the lowest; wait longer the next time."""
         self._flight.clear()
         self.flight_bytes = 0
         self.next = max(self.acked + 1, first)
-        self.progress_ms = now_ms
         self.resend_ms = min(2 * self.resend_ms, resend_max_ms)
 
 
@@ -104,7 +109,7 @@ class Primary:
     """
 
     def __init__(
-        self, node: NodeId, view: View, start: Slot, end: Slot, others: Iterable[NodeId], now_ms: int, resend_ms: int
+        self, node: NodeId, view: View, start: Slot, end: Slot, others: Iterable[NodeId], resend_ms: int
     ) -> None:
         self.node = node
         self.view = view
@@ -117,9 +122,7 @@ class Primary:
         """What was held when the epoch began is committed."""
         self.acked = NO_SLOT
         """This node's own log is durable up to here."""
-        self.followers = {
-            other: Follower(start, other in view.members, now_ms, resend_ms) for other in others if other != node
-        }
+        self.followers = {other: Follower(start, other in view.members, resend_ms) for other in others if other != node}
         self.joining: set[NodeId] = set()
         """Nothing is committed without them any more."""
         self.asked: set[NodeId] = set()

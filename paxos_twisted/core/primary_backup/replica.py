@@ -477,7 +477,7 @@ class PrimaryBackup:
         start = log.adu + 1
         if self.primary is None:
             self._own_from = end + 1
-        primary = Primary(node, view, start, end, self.others, self.now_ms, self.settings.phase2_ms)
+        primary = Primary(node, view, start, end, self.others, self.settings.phase2_ms)
         primary.is_filled = self.primary is not None  # it goes on: nothing is taken over
         self.primary = primary
         self._own_bytes.clear()
@@ -489,7 +489,11 @@ class PrimaryBackup:
         if self.views.needs_majority:
             self._outbox.send(self.others, new_view)
         else:
-            self._outbox.send_after(self.others, new_view)  # nobody but this node's disk knows of its epoch
+            # Nobody but this node's disk knows of its epoch: it must not be used again after a crash. So the view
+            # waits for the disk, and the updates for the first answer to it.
+            self._outbox.send_after(self.others, new_view)
+            for follower in primary.followers.values():
+                follower.is_sent = False
         self._follow(node, view.epoch, self._lost_cause)
         self._beat_soon = True
         self._commit_told = NO_SLOT
@@ -546,7 +550,7 @@ class PrimaryBackup:
             return
         if follower.next < self.log.first:
             self._outbox.out.snapshot_wanted_by.append(node)
-            follower.rewind(self.log.first, self.now_ms, self.settings.delay_ms)
+            follower.rewind(self.log.first, self.settings.delay_ms)
         room = WINDOW_BYTES_MAX - follower.flight_bytes
         for entry in self.log.between(follower.next, primary.end + 1, min(room, CATCH_UP_BYTES_MAX)):
             follower.on_sent(entry, self.now_ms)
@@ -557,6 +561,9 @@ class PrimaryBackup:
         if primary is None or ack.epoch != primary.view.epoch or ack.slot > primary.end:
             return
         follower = primary.followers[ack.sender]
+        if not follower.is_sent and ack.sender in primary.view.members:
+            follower.is_sent = True
+            self._stream(primary, ack.sender, follower)
         if not follower.on_ack(ack.slot, self.now_ms, self.settings.phase2_ms):
             return
         self._advance(primary)
@@ -607,7 +614,7 @@ class PrimaryBackup:
             if not follower.is_sent:
                 continue
             if follower.is_overdue(self.now_ms):
-                follower.rewind(self.log.first, self.now_ms, self.settings.delay_ms)
+                follower.rewind(self.log.first, self.settings.delay_ms)
             if follower.has_entered or node in primary.view.members:
                 self._stream(primary, node, follower)
         if self._commit_told < self.log.adu:
@@ -875,7 +882,7 @@ class PrimaryBackup:
         if node not in self.failure_detector.connected() or not peer.able:
             return False
         limit = max(self.settings.disk_slow_ms, self.failure_detector.delay_ms)
-        if follower.acked >= primary.end or self.now_ms - follower.progress_ms <= limit:
+        if follower.owing_since_ms is None or self.now_ms - follower.owing_since_ms <= limit:
             return True
         return primary.slowest() != node  # others are no better
 
@@ -897,7 +904,7 @@ class PrimaryBackup:
                 may_return = not primary.view.queue or self.returns.may_return(node, self.now_ms)
                 if is_near and may_return:
                     follower.is_sent = True
-                    follower.rewind(next_slot, self.now_ms, self.settings.phase2_ms)
+                    follower.rewind(next_slot, self.settings.phase2_ms)
                     follower.join_mark = primary.end
                     self._stream(primary, node, follower)
                     if follower.acked >= follower.join_mark:
