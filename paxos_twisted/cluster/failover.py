@@ -16,6 +16,7 @@ from paxos_twisted.cluster.dissect import Evidence, dissect, events_of, run_fact
 from paxos_twisted.cluster.load import Load, LoadError
 from paxos_twisted.cluster.local import ClusterError, LocalCluster
 from paxos_twisted.cluster.nemesis import Nemesis, Round, Stuck
+from paxos_twisted.ctl.agreement import LEADERLESS
 from paxos_twisted.report.main import write
 from paxos_twisted.report.model import MISSED, OK, UNKNOWN, Check, Run, anatomy_json
 
@@ -42,6 +43,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     clients: int = 3
     seed: int
     f: int = 1
+    engine: str = "multipaxos"
+
+    @property
+    def fault(self) -> str:
+        """In the nemesis' words. Without leaders the victim is any replica, and its clients have to move on."""
+        fault = KINDS[self.kind]
+        return fault.replace("leader", "replica").replace("follower", "replica") if self.is_leaderless else fault
+
+    @property
+    def is_leaderless(self) -> bool:
+        """Whether every node serves clients."""
+        return self.engine in LEADERLESS
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -118,7 +131,8 @@ async def run_failover(
     """
     rng = Random(plan.seed)
     started = time.monotonic()
-    target = target_of(plan.kind, cluster.config.settings.delay_ms, plan.times)
+    delay_ms = cluster.config.settings.delay_ms
+    target = Target(None, None, 0) if plan.is_leaderless else target_of(plan.kind, delay_ms, plan.times)
     report = Report(plan=plan, target=target)
     load = Load(
         reactor,
@@ -128,8 +142,9 @@ async def run_failover(
         accounts=ACCOUNTS,
         rng=Random(rng.getrandbits(64)),
         records=False,
+        spread=plan.is_leaderless,
     )
-    nemesis = Nemesis(reactor, cluster, load, rng)
+    nemesis = Nemesis(reactor, cluster, load, rng, is_leaderless=plan.is_leaderless)
     if evidence is not None:
         load.on_answer = evidence.on_answer
     try:
@@ -139,7 +154,7 @@ async def run_failover(
         for _ in range(plan.times):
             await nemesis.pause(rng.uniform(*PAUSE_S))
             before = await deferToThread(events_of, cluster)  # a node that is killed takes them with it
-            done = await nemesis.round(KINDS[plan.kind])
+            done = await nemesis.round(plan.fault)
             _add(report, done)
             events = merged(before, await deferToThread(events_of, cluster))
             anatomies = dissect(cluster, events, done.fault, done.waits)
@@ -162,7 +177,7 @@ def write_report(folder: Path, report: Report, evidence: Evidence, cluster: Loca
         OSError: the folder cannot be written.
     """
     plan, target = report.plan, report.target
-    title = f"{KINDS[plan.kind].capitalize()}: {len(report.gaps_ms)} times under the load of {plan.clients} clients"
+    title = f"{plan.fault.capitalize()}: {len(report.gaps_ms)} times under the load of {plan.clients} clients"
     scenario = evidence.scenario(plan.kind, title, _checks(report, target), [int(node) for node in cluster.members])
     scenario.leader_changes = report.leader_changes
     facts = {**run_facts(cluster), "seed": str(plan.seed), "answered": f"{report.answered:,} transactions"}

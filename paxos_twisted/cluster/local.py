@@ -18,6 +18,7 @@ from typing import Final, Self
 from paxos_twisted.cluster.memory import recall, remembering
 from paxos_twisted.cluster.ports import are_free, free_ports
 from paxos_twisted.cluster.processes import FROZEN, GONE, RUNNING, Process, identify, spawn
+from paxos_twisted.ctl.agreement import LEADERLESS
 from paxos_twisted.ctl.node_api import NodeError, NodeStatus, NodeUnreachable, all_statuses, apis_of, who_leads
 from paxos_twisted.node.config import load, make_config
 from paxos_twisted.node.secret import new_secret
@@ -175,6 +176,17 @@ class LocalCluster:
         self.until(is_found, timeout_s, "no node leads")
         assert found is not None
         return found
+
+    def wait_served(self, timeout_s: float = READY_S) -> None:
+        """Wait until clients are served: a node leads, or, where there are no leaders, all are ready.
+
+        Raises:
+            ClusterError: not in time.
+        """
+        if self.config.shared.engine in LEADERLESS:
+            self.wait_ready(timeout_s=timeout_s)
+        else:
+            self.leader(timeout_s)
 
     # What can be done
 

@@ -13,10 +13,13 @@ from rich.live import Live
 from rich.text import Text
 
 from paxos_twisted import __version__
+from paxos_twisted.apps.registry import APPLICATIONS
 from paxos_twisted.cluster.application_shows import SPELLINGS, auction, auction_steps, chat, chat_tests
 from paxos_twisted.cluster.command_line import directory_option, f_option
 from paxos_twisted.cluster.local import CONFIG, FROZEN, GONE, ClusterError, LocalCluster
 from paxos_twisted.cluster.shows import course, demo, failover, soak
+from paxos_twisted.core.registry import ENGINES
+from paxos_twisted.ctl.agreement import LEADERLESS
 from paxos_twisted.ctl.command_line import EXIT_CODES, EXIT_FAILED, fail
 from paxos_twisted.ctl.screens import cluster_screen
 from paxos_twisted.node.config import ConfigError
@@ -62,11 +65,13 @@ def main() -> None:
 @cli.command(epilog=EXIT_CODES)
 @f_option
 @directory_option
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="multipaxos", show_default=True)
+@click.option("--application", type=click.Choice(list(APPLICATIONS)), default="bank", show_default=True)
 @click.option("--profile", type=click.Choice(["default", "lab"]), default="default", show_default=True)
 @click.option("--detach", is_flag=True, help="Start the nodes and return; `down` stops them.")
-def up(f: int, directory: Path, profile: str, detach: bool) -> None:
+def up(f: int, directory: Path, engine: str, application: str, profile: str, detach: bool) -> None:
     """Run a cluster. The first time it is made; later on it goes on with its data."""
-    cluster = _made(directory, f, profile, dies_with_us=not detach)
+    cluster = _made(directory, f, engine, application, profile, dies_with_us=not detach)
     running = cluster.alive()
     if running:
         raise ClusterError(f"nodes {_listed(running)} of {directory} run already; paxoscluster down stops them")
@@ -74,26 +79,40 @@ def up(f: int, directory: Path, profile: str, detach: bool) -> None:
     cluster.start()
     if detach:
         cluster.wait_ready()
-        cluster.leader()
+        cluster.wait_served()
         console.print(cluster_screen(cluster.config.shared.cluster, cluster.statuses()))
-        console.print(_hints(directory, "paxoscluster down stops it"))
+        console.print(_hints(cluster, directory, "paxoscluster down stops it"))
         return
     with cluster:
         _run(cluster, directory, console)
 
 
-def _made(directory: Path, f: int, profile: str, *, dies_with_us: bool) -> LocalCluster:
+def _made(directory: Path, f: int, engine: str, application: str, profile: str, *, dies_with_us: bool) -> LocalCluster:
     if not (directory / CONFIG).exists():
-        return LocalCluster.create(directory, f, profile=profile, base_port=BASE_PORT, dies_with_us=dies_with_us)
+        return LocalCluster.create(
+            directory,
+            f,
+            engine=engine,
+            application=application,
+            profile=profile,
+            base_port=BASE_PORT,
+            dies_with_us=dies_with_us,
+        )
     cluster = LocalCluster(directory, dies_with_us=dies_with_us)
     source = click.get_current_context().get_parameter_source
-    given = {name for name in ("f", "profile") if source(name) is click.core.ParameterSource.COMMANDLINE}
-    if ("f" in given and len(cluster.members) != 2 * f + 1) or (
-        "profile" in given and cluster.config.profile != profile
-    ):
+    shared = cluster.config.shared
+    asked = {"f": 2 * f + 1, "engine": engine, "application": application, "profile": profile}
+    there = {
+        "f": len(cluster.members),
+        "engine": shared.engine,
+        "application": shared.application,
+        "profile": cluster.config.profile,
+    }
+    given = [name for name in asked if source(name) is click.core.ParameterSource.COMMANDLINE]
+    if any(asked[name] != there[name] for name in given):
         raise ClusterError(
-            f"{directory} holds a cluster of {len(cluster.members)} nodes with profile {cluster.config.profile}; "
-            "choose another --dir, or remove it"
+            f"{directory} holds a cluster of {len(cluster.members)} nodes with engine {shared.engine}, application "
+            f"{shared.application} and profile {cluster.config.profile}; choose another --dir, or remove it"
         )
     return cluster
 
@@ -111,11 +130,11 @@ def _run(cluster: LocalCluster, directory: Path, console: Console) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     name = cluster.config.shared.cluster
-    hints = _hints(directory, "ctrl-C stops it")
+    hints = _hints(cluster, directory, "ctrl-C stops it")
     try:
         if not console.is_terminal:
             cluster.wait_ready()
-            cluster.leader()
+            cluster.wait_served()
             console.print(cluster_screen(name, cluster.statuses()))
             console.print(hints)
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -242,5 +261,8 @@ def _listed(nodes: list[NodeId]) -> str:
     return ", ".join(map(str, nodes))
 
 
-def _hints(directory: Path, last: str) -> Text:
-    return Text(f" bankclient --config {directory / CONFIG}\n paxoscluster kill leader\n {last}", "dim")
+def _hints(cluster: LocalCluster, directory: Path, last: str) -> Text:
+    shared = cluster.config.shared
+    victim = cluster.members[0] if shared.engine in LEADERLESS else "leader"
+    client = f"{shared.application}client"
+    return Text(f" {client} --config {directory / CONFIG}\n paxoscluster kill {victim}\n {last}", "dim")

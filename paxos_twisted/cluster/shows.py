@@ -202,7 +202,7 @@ def failover(
     Each wait is taken apart: detection, election, phase 1 ..., and what part of it is timeouts (docs/failover.md).
     The exit code is 3 when a figure is worse than what we promise of it.
     """
-    plan = FailoverPlan(kind=kind, times=times, clients=clients, seed=_seed(seed), f=f)
+    plan = FailoverPlan(kind=kind, times=times, clients=clients, seed=_seed(seed), f=f, engine=engine)
     evidence = None if folder is None else Evidence(plan.seed)
 
     def run(cluster: LocalCluster, progress: Progress) -> Callable[[Any], Coroutine[Any, Any, FailoverReport]]:

@@ -163,7 +163,7 @@ def failover_end(report: failover.Report) -> Group:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    facts.add_row("fault", f"{failover.KINDS[plan.kind]}: {MEANINGS[failover.KINDS[plan.kind]]}")
+    facts.add_row("fault", f"{plan.fault}: {MEANINGS[plan.fault]}")
     facts.add_row("load", f"{plan.clients} clients, one transaction at a time each; {report.answered:,} answered")
     facts.add_row("gaps", Text.assemble((spark(report.gaps_ms), "cyan"), ("  one bar a fault", "dim")))
     median = Text.assemble((f"{report.median_ms:.0f} ms", "bold"), _allowed(report.target.median_ms))

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from paxos_twisted.ctl.agreement import Check, Verdict
+from paxos_twisted.ctl.agreement import Check, Verdict, is_leaderless
 from paxos_twisted.ctl.node_api import NodeError, NodeStatus, PeerStatus, who_leads
 from paxos_twisted.types import NodeId
 
@@ -91,7 +91,9 @@ def _title(name: str, statuses: Statuses, known: Mapping[NodeId, NodeStatus]) ->
         words += [any_status.engine, any_status.application]
     text = Text.assemble((name, "bold"), "  ", (" · ".join(words), "dim"), "  ")
     leader = who_leads(known.values())
-    if leader is None:
+    if is_leaderless(known.values()):
+        text.append("every node serves", "bold green")
+    elif leader is None:
         text.append("no leader", "bold red")
     else:
         text.append(f"★ node {leader} leads", "bold green")
@@ -106,6 +108,7 @@ def _node_row(status: NodeStatus, highest: int, is_odd: bool) -> list[Text]:
         "leader": Text("★ leader", "bold green"),
         "candidate": Text("◌ candidate", "yellow"),
         "follower": Text("  follower"),
+        "replica": Text("● replica", "bold green"),
     }.get(status.role, Text(f"◌ {status.role}", "yellow"))
     if not status.ready and status.role != "leader":
         role = Text(f"◌ {status.role}", "yellow")  # it knows no leader, or lacks slots

@@ -170,3 +170,38 @@ def test_a_violation_is_not_waited_out() -> None:
     _, quiet = looks.wait(10.0)
     assert not quiet
     assert looks.count == 2
+
+
+# Without leaders
+
+
+def replica(node: int, slots: int = 10, **more: object) -> NodeStatus:
+    return status(node, slots, **({"engine": "epaxos", "role": "replica", "leader": node, "round": -1} | more))
+
+
+def replicas(**changed: NodeStatus) -> Statuses:
+    return {NodeId(node): changed.get(f"n{node}", replica(node)) for node in (1, 2, 3)}
+
+
+def test_replicas_without_a_leader_agree_at_rest() -> None:
+    checks = judge(replicas())
+    assert verdict_of(checks) is Verdict.OK
+    assert "one leader" not in {check.name for check in checks}
+    assert is_quiet(replicas(), replicas())
+
+
+def test_replicas_that_execute_in_orders_of_their_own_are_compared_at_rest_only() -> None:
+    busy = replicas(n2=replica(2, digest="0000", adu=12))
+    assert found(busy, "same state").verdict is Verdict.UNKNOWN
+    assert verdict_of(judge(busy)) is Verdict.UNKNOWN
+    assert not is_quiet(busy, busy)
+
+
+def test_replicas_at_rest_with_different_states_are_a_violation() -> None:
+    assert found(replicas(n2=replica(2, digest="0000")), "same state").verdict is Verdict.VIOLATION
+
+
+def test_replicas_may_count_repetitions_differently_while_they_work() -> None:
+    """Which copy of a repeated command is the first one depends on the order of execution."""
+    counts = Commands(applied=9, duplicates=1)
+    assert verdict_of(judge(replicas(n2=replica(2, commands=counts)))) is Verdict.OK

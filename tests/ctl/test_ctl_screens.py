@@ -111,3 +111,11 @@ def test_sizes_are_short(count: int, text: str) -> None:
 
 def test_slots_are_the_sum_of_what_became_of_them() -> None:
     assert Commands(applied=3, noops=2, duplicates=1, from_snapshot=10).slots == 16
+
+
+def test_a_cluster_without_leaders_misses_none() -> None:
+    nodes = {NodeId(n): status(n, engine="epaxos", role="replica", leader=n, round=-1) for n in (1, 2, 3)}
+    text = shown(cluster_screen("test", nodes))
+    assert "every node serves" in text
+    assert "no leader" not in text
+    assert text.count("● replica") == 3
