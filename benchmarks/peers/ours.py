@@ -21,7 +21,7 @@ from paxos_twisted.types import ClientId, NodeId
 from paxos_twisted.wire.frames import frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome, Rejected
 
-ANSWER_TAG, REDIRECT_TAG = 2, 4
+ANSWER_TAG, REDIRECT_TAG, ANSWERS_TAG = 2, 4, 12
 CLUSTER = "bench"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -79,8 +79,8 @@ class BankSession(Session):
             if reply[0] == REDIRECT_TAG:
                 host, _, port = reply[4].rpartition(":")
                 raise Moved((host, int(port)))
-            if reply[0] != ANSWER_TAG:
-                raise LoadError(f"expected an answer, got {reply}")
+            if reply[0] not in (ANSWER_TAG, ANSWERS_TAG):
+                raise LoadError(f"expected an answer, got {str(reply)[:200]}")
             rtts.append(self.answered(reply, now))
             answered += 1
             start = stop

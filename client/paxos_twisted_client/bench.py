@@ -30,6 +30,8 @@ class BenchPlan:
     """Requests of one client that are unanswered at the same time; 1 is the lab's synchronous client."""
     rate: float | None = None
     """Requests per second over all clients, sent at their time whether or not answers come (open loop)."""
+    batch: int = 1
+    """Operations of one request; more than 1: requests are series, and counts and times are those of series."""
     seed: int = 0
     target: str = "first"
     """Which nodes the clients begin with, see `paxos_twisted_client.target`."""
@@ -56,7 +58,10 @@ class BenchClient:
     def __init__(self, bench: "Bench", process: int, pools: Sequence[Pool]) -> None:
         self.process = process
         self.pools = pools
-        self.sessions = [pool.session() for pool in pools]
+        # A session has one series under way.
+        self.sessions = [
+            pool.session() for pool in pools for _ in range(bench.plan.outstanding if bench.is_series else 1)
+        ]
         self.rtts_ns = array("q")  # of answered requests, in the order of the answers
         self.gap = GapMeter()
         self.sent = 0
@@ -95,19 +100,25 @@ class BenchClient:
         """Send the next operation."""
         session = self.session
         self.sent += 1
-        request = session.submit(self._workload.next(), self._on_done, started_ns)
+        request = session.submit(self._next_op(), self._on_done, started_ns)
         self.gap.invoked(request.started_ns)
         history = self._bench.history
         if history is not None:
             # The bytes leave at the end of this turn at the earliest: the line is true although it is written now.
             history.invoked(self.process, request, self._bench.now_ns())
 
+    def _next_op(self) -> Any:
+        draw = self._workload.next
+        return tuple([draw() for _ in range(self._bench.plan.batch)]) if self._bench.is_series else draw()
+
     def _on_done(self, request: Request) -> None:
         finished_ns = request.finished_ns
         if request.outcome == OK:
             self.rtts_ns.append(finished_ns - request.started_ns)
             self.gap.answered(finished_ns, request.sent_ns)
-            if self._is_rejected(request.op, request.result):
+            if self._bench.is_series:
+                self.rejected += sum(map(self._is_rejected, request.op, request.result))
+            elif self._is_rejected(request.op, request.result):
                 self.rejected += 1
         else:
             self.gap.failed(finished_ns)
@@ -122,7 +133,7 @@ class BenchClient:
         """Replace the session of a refused request if the cluster has forgotten it."""
         for index, session in enumerate(self.sessions):
             if session.is_expired and session.client == request.client:
-                self.sessions[index] = self.pools[index].renew(session)
+                self.sessions[index] = self.pools[index * len(self.pools) // len(self.sessions)].renew(session)
 
 
 class Bench:
@@ -142,6 +153,7 @@ class Bench:
         """Each client takes the next `plan.spread` pools, from the first again behind the last: pools of its own, or
         the same for all."""
         self.plan = plan
+        self.is_series = plan.batch > 1
         self.side = side
         self.pools = pools
         self.now_ns = pools[0].now_ns

@@ -10,8 +10,8 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from paxos_twisted.limits import CLIENT_FRAME_BYTES_MAX
-from paxos_twisted.wire.client import Answer, Events, NoLeader, ProtocolError, Redirect, Refused, Unknown
+from paxos_twisted.limits import REPLY_FRAME_BYTES_MAX
+from paxos_twisted.wire.client import Answer, Answers, Events, NoLeader, ProtocolError, Redirect, Refused, Unknown
 from paxos_twisted.wire.frames import FrameError, FrameReader, frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientGreeting, ClientHello, ClientWelcome, Rejected
 from paxos_twisted_client.codec import Codec
@@ -42,7 +42,7 @@ SLICES: Final = 4
 class Answered(Interface):
     """A session, as the connection knows it."""
 
-    def on_answer(self, connection: "NodeConnection", answer: Answer[Any]) -> None:
+    def on_answer(self, connection: "NodeConnection", answer: Answer[Any] | Answers[Any]) -> None:
         """The node answered one of this session's requests."""
         ...
 
@@ -113,7 +113,7 @@ class NodeConnection(Protocol):
         self._patience = patience
         self._now_ns = now_ns
         self._loses = loses
-        self._reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
+        self._reader = FrameReader(REPLY_FRAME_BYTES_MAX)
         self._out: list[bytes] = []
         self._in_turn = False
         self._flush_call: DelayedCall | None = None
@@ -275,7 +275,7 @@ class NodeConnection(Protocol):
 
     def _on_payload(self, payload: bytes) -> None:
         reply = self._codec.decode(payload)
-        if type(reply) is Answer:
+        if isinstance(reply, Answer | Answers):
             session = self._owner.sessions.get(reply.client)
             if session is None:
                 self.strays += 1
@@ -288,7 +288,7 @@ class NodeConnection(Protocol):
         elif not self._has_opened and isinstance(reply, Redirect | NoLeader) and reply.seq == 0:
             self._word = reply
         else:
-            assert not isinstance(reply, Answer | Events)
+            assert not isinstance(reply, Events)
             self._owner.on_reply(self, reply)
 
     # Timers. The time in which we were stopped or busy is not the node's fault, so

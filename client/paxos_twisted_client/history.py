@@ -1,10 +1,11 @@
 """What the clients asked and were told, one JSON object a line, for the linearizability check. See docs/history.md."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import msgspec
 
+from paxos_twisted.limits import SERIES_MAX
 from paxos_twisted_client.bank import BANK
 from paxos_twisted_client.client_side import ClientSide
 from paxos_twisted_client.limits import HISTORY_BUFFER_BYTES
@@ -54,6 +55,17 @@ class UnknownLine(EndLine, tag_field="type", tag="unknown", gc=False, omit_defau
     """A request may or may not have been applied, or be applied later."""
 
 
+def _parts(request: Request) -> Iterator[tuple[int, Any, Any]]:
+    """(seq, operation, result or None) of a request, or of each part of a series: those have numbers of their own."""
+    if type(request.op) is not tuple:
+        yield request.seq, request.op, request.result
+        return
+    results = request.result if request.outcome == OK else [None] * len(request.op)
+    first = (request.seq - 1) * SERIES_MAX + 1
+    for number, (op, result) in enumerate(zip(request.op, results, strict=True)):
+        yield first + number, op, result
+
+
 class HistoryWriter:
     """Writes a history in pieces. Lines stand in the order of the calls, so times never go back."""
 
@@ -66,19 +78,19 @@ class HistoryWriter:
 
     def invoked(self, process: int, request: Request, now_ns: int) -> None:
         """Call it before the request can have been sent."""
-        self._write(InvokeLine(now_ns, process, request.client, request.seq, self._op(request.op)))
+        for seq, op, _ in _parts(request):
+            self._write(InvokeLine(now_ns, process, request.client, seq, self._op(op)))
 
     def ended(self, process: int, request: Request, steps: Sequence[Step] = ()) -> None:
         """Call it once the request has ended. `steps`: what its client has done meanwhile to find the leader."""
         sent = request.sent_ns if request.attempts and (steps or request.attempts > 1) else None
-        time_ns, client, seq, op = request.finished_ns, request.client, request.seq, self._op(request.op)
-        if request.outcome == OK:
-            self._write(
-                OkLine(time_ns, process, client, seq, op, self._result(request.op, request.result), sent, steps)
-            )
-            return
+        time_ns, client = request.finished_ns, request.client
         line = EndLine if request.outcome == REFUSED else UnknownLine
-        self._write(line(time_ns, process, client, seq, op, request.reason, sent, steps))
+        for seq, op, result in _parts(request):
+            if request.outcome == OK:
+                self._write(OkLine(time_ns, process, client, seq, self._op(op), self._result(op, result), sent, steps))
+            else:
+                self._write(line(time_ns, process, client, seq, self._op(op), request.reason, sent, steps))
 
     def flush(self) -> None:
         """Hand everything to the operating system."""

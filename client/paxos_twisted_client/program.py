@@ -21,7 +21,8 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred, DeferredList
 
 from paxos_twisted import __version__
-from paxos_twisted.limits import COMMAND_BYTES_MAX
+from paxos_twisted.apps.registry import APPLICATIONS
+from paxos_twisted.limits import COMMAND_BYTES_MAX, SERIES_MAX
 from paxos_twisted_client.bench import Bench, BenchPlan, Mark
 from paxos_twisted_client.client_side import ClientSide, Field, FormError, Verb
 from paxos_twisted_client.endpoints import Address
@@ -144,6 +145,19 @@ def _bench_options(side: ClientSide) -> Callable[[Any], Any]:
             default=1,
             show_default=True,
             help=f"Bench: {units} that each client has under way.",
+        ),
+        *(
+            [
+                click.option(
+                    "--batch",
+                    type=click.IntRange(1, SERIES_MAX),
+                    default=1,
+                    show_default=True,
+                    help=f"Bench: {units} in each request; -n, --outstanding and --rate then count requests.",
+                )
+            ]
+            if APPLICATIONS[side.application]().takes_series
+            else []
         ),
         click.option(
             "--rate",
@@ -336,6 +350,7 @@ def _run_bench(side: ClientSide, settings: Settings, **given: Any) -> None:
         given["clients"],
         given["outstanding"],
         given["rate"],
+        given.get("batch", 1),
         seed,
         target=given["target"],
         spread=spread,

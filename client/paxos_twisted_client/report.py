@@ -38,6 +38,7 @@ def bench_json(bench: Bench) -> dict[str, Any]:
             "requests_per_client": plan.requests,
             "clients": plan.clients,
             "outstanding": plan.outstanding,
+            "batch": plan.batch,
             "rate": plan.rate,
             "seed": plan.seed,
             "shared_connection": shared,
@@ -54,7 +55,7 @@ def bench_json(bench: Bench) -> dict[str, Any]:
         "clock": {"monotonic_ns": time.monotonic_ns(), "unix_ns": time.time_ns()},
         "started_ns": bench.started_ns,
         "seconds": round(bench.seconds, 6),
-        "throughput_per_s": round(answered / bench.seconds, 1) if bench.seconds else 0.0,
+        "throughput_per_s": round(answered * plan.batch / bench.seconds, 1) if bench.seconds else 0.0,
         "cpu_s": round(bench.cpu_s, 3),
         "clients": [_client_json(bench, client) for client in bench.clients],
         "together": _numbers(bench, bench.clients)
@@ -102,7 +103,8 @@ def print_json(bench: Bench, console: Console) -> None:
 def print_tables(bench: Bench, console: Console) -> None:
     """The report as tables: the lab's statistics first, then what went wrong, if anything."""
     plan = bench.plan
-    what = f"{plan.clients} client{'s' * (plan.clients != 1)} x {plan.requests} {bench.side.unit}s"
+    batches = f"batches of {plan.batch:,} " if bench.is_series else ""
+    what = f"{plan.clients} client{'s' * (plan.clients != 1)} x {plan.requests} {batches}{bench.side.unit}s"
     how = f"{plan.outstanding} at a time" if plan.rate is None else f"{plan.rate:g} per second, open loop"
     if plan.workload:
         how += f", {bench.side.say_workload(plan.workload)}"
@@ -136,6 +138,7 @@ def _print_service(bench: Bench, console: Console, answered: int) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
+    answered *= bench.plan.batch
     rate = answered / bench.seconds if bench.seconds else 0.0
     facts.add_row("throughput", f"{rate:,.0f} per second, in {bench.seconds:.2f} s")
     rejected = sum(client.rejected for client in bench.clients)

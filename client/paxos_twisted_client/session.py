@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from paxos_twisted.core.command import CLIENT_ID_MAX
 from paxos_twisted.limits import COMMAND_BYTES_MAX
 from paxos_twisted.types import ClientId
-from paxos_twisted.wire.client import FINAL_REFUSALS, Answer, NoLeader, Redirect, Refused, Unknown
+from paxos_twisted.wire.client import FINAL_REFUSALS, Answer, Answers, NoLeader, Redirect, Refused, Unknown
 from paxos_twisted_client.connection import NS, NodeConnection
 from paxos_twisted_client.limits import OUTSTANDING_MAX, RESEND_FACTOR
 from paxos_twisted_client.reactor import Clock, DelayedCall
@@ -130,6 +130,9 @@ class Session:
     def submit(self, op: Any, on_done: Callable[[Request], None], started_ns: int | None = None) -> Request:
         """Send `op` and call `on_done(request)` at its end; never during this call.
 
+        A tuple of operations is a series: they are applied in order with nothing between them, and the result is a
+        tuple, too. It leaves when every older request of this session has ended.
+
         `started_ns` is when the request should have been made, for measuring what the user would have seen.
 
         Raises:
@@ -182,7 +185,7 @@ class Session:
             if request.outcome is None:
                 if self.birth is None:
                     self.birth = connection.birth
-                if request.seq >= self._low + connection.window:
+                if request.seq >= self._low + (1 if type(request.op) is tuple else connection.window):
                     return
                 unsent.popleft()
                 self._send(connection, request)
@@ -210,7 +213,7 @@ class Session:
 
     # From a connection.
 
-    def on_answer(self, connection: NodeConnection, answer: Answer[Any]) -> None:
+    def on_answer(self, connection: NodeConnection, answer: Answer[Any] | Answers[Any]) -> None:
         """The end of a request, whichever copy of it is answered."""
         request = self._outstanding.get(answer.seq)
         if request is None or not request.attempts:

@@ -24,7 +24,17 @@ from paxos_twisted.net.feeds import Feeds
 from paxos_twisted.net.framing import FrameConnection, notice_silence
 from paxos_twisted.net.greeting import LocalNode
 from paxos_twisted.types import NO_NODE, ClientId, NodeId, Slot
-from paxos_twisted.wire.client import Answer, Follow, NoLeader, ProtocolError, Redirect, Refused, Reply, Unfollow
+from paxos_twisted.wire.client import (
+    Answer,
+    Answers,
+    Follow,
+    NoLeader,
+    ProtocolError,
+    Redirect,
+    Refused,
+    Reply,
+    Unfollow,
+)
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome, Rejected
 
 RETRY_AFTER_MS: Final = 10
@@ -300,7 +310,7 @@ class ClientStream:
             return
         arrival, operation = entry
         metrics = port.metrics
-        if type(reply) is Answer:
+        if isinstance(reply, Answer | Answers):
             outcome = "ok" if operation == SERIES else port.application.outcome(reply.result)
             metrics.client_request_duration[operation].observe(port.connections.turn.now - arrival)
         else:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import msgspec
 
 from paxos_twisted.apps.struct_json import to_json
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.types import Slot
 
 _encode = msgspec.json.Encoder().encode
@@ -30,13 +30,22 @@ class AppliedLog:
             OSError: it cannot be written.
         """
         self._file: IO[bytes] = path.open("ab")
+        self._series: Series[Any] | None = None  # the last command, when it was one: its slots hold no-ops
+        self._series_slot = 0
 
-    def on_applied(self, slot: Slot, commands: Sequence[Command[Any] | None]) -> None:
+    def on_applied(self, slot: Slot, commands: Sequence[Command[Any] | Series[Any] | None]) -> None:
         """Commands of consecutive slots from `slot` on were applied."""
         lines = []
         for number, command in enumerate(commands, slot):
-            if command is None:
-                line: dict[str, object] = {"slot": number, "op": None}
+            if command is not None:
+                self._series = command if type(command) is Series else None
+                self._series_slot = number
+            series, place = self._series, number - self._series_slot
+            line: dict[str, object]
+            if series is not None and place < len(series.ops):
+                line = {"slot": number, "client": series.client, "seq": series.seq, "op": to_json(series.ops[place])}
+            elif command is None or type(command) is Series:
+                line = {"slot": number, "op": None}
             else:
                 line = {"slot": number, "client": command.client, "seq": command.seq, "op": to_json(command.op)}
             lines.append(_encode(line) + b"\n")

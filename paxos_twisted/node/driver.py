@@ -36,7 +36,7 @@ from paxos_twisted.limits import (
 )
 from paxos_twisted.node.proposer_time import ProposerTime
 from paxos_twisted.types import NO_NODE, NO_SLOT, ClientId, NodeId, Slot
-from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Reply, Unknown
+from paxos_twisted.wire.client import Answer, Answers, NoLeader, Redirect, Refused, Reply, Unknown
 
 TICK_MS = 20
 """Time between two calls of `on_tick`."""
@@ -186,7 +186,7 @@ class Driver:
         clock: Callable[[], float] = float,
         time: ProposerTime | None = None,
         feeds: Feeds | None = None,
-        on_applied: Callable[[Slot, Sequence[Command[Any] | None]], None] | None = None,
+        on_applied: Callable[[Slot, Sequence[Command[Any] | Series[Any] | None]], None] | None = None,
     ) -> None:
         self.node = node
         self.engine = engine
@@ -517,9 +517,9 @@ class Driver:
             if command is not None and command.client in connected:
                 if type(result) is Refusal:
                     reply(command.client, Refused(command.client, command.seq, result.reason, result.text))
+                elif type(command) is Series:
+                    reply(command.client, Answers(command.client, command.seq, cast(Any, msgspec.Raw(result))))
                 else:
-                    if type(command) is Series:
-                        result = msgspec.Raw(result)  # noqa: PLW2901
                     reply(command.client, Answer(command.client, command.seq, result))
 
     def _hand_back(self, returned: Returned) -> None:

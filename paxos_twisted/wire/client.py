@@ -27,6 +27,14 @@ class Answer(msgspec.Struct, Generic[Result], array_like=True, tag=2, frozen=Tru
     """The application's result, e.g. `paxos_twisted.apps.bank.BankResult`."""
 
 
+class Answers(msgspec.Struct, Generic[Result], array_like=True, tag=12, frozen=True, gc=False):
+    """The same for a series: the result of each of its operations, in their order."""
+
+    client: Key
+    seq: int
+    result: tuple[Result, ...]
+
+
 class Refused(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
     """This request was not applied. `reason` says whether repeating it makes sense."""
 
@@ -71,7 +79,7 @@ class ProtocolError(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=Fals
     text: str
 
 
-Reply = Answer[Any] | Refused | Redirect | NoLeader | Unknown | ProtocolError
+Reply = Answer[Any] | Answers[Any] | Refused | Redirect | NoLeader | Unknown | ProtocolError
 
 FINAL_REFUSALS = frozenset({"expired", "stale", "window", "invalid"})
 """Reasons of `Refused` for which repeating the request cannot help."""

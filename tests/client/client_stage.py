@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from paxos_twisted.apps.bank import Bank, BankResult
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.limits import SESSION_WINDOW
 from paxos_twisted.types import NodeId
 from paxos_twisted.wire.client import Answer, NoLeader, Redirect
@@ -23,7 +23,7 @@ from paxos_twisted.wire.frames import FrameReader, frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Command[Bank.op_type] | ClientHello).decode
+_decode = msgspec.msgpack.Decoder(Command[Bank.op_type] | Series[Bank.op_type] | ClientHello).decode
 
 
 class Wire(StringTransport):

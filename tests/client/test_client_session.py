@@ -21,10 +21,10 @@ from paxos_twisted_client.session import Request, WindowFullError
 from twisted.logger import globalLogPublisher
 
 from paxos_twisted.apps.bank import DEPOSIT, BankOp, BankResult
-from paxos_twisted.core.command import CLIENT_ID_MAX
+from paxos_twisted.core.command import CLIENT_ID_MAX, Series
 from paxos_twisted.limits import SESSION_WINDOW
 from paxos_twisted.types import ClientId
-from paxos_twisted.wire.client import Answer, NoLeader, ProtocolError, Refused, Unknown
+from paxos_twisted.wire.client import Answer, Answers, NoLeader, ProtocolError, Refused, Unknown
 from paxos_twisted.wire.frames import frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome, Rejected
 
@@ -870,6 +870,24 @@ def test_closing_while_dialling_leaves_nothing_behind(accepted: bool) -> None:
         stage.nodes[0].accept()
     stage.end()
     assert (request.outcome, request.reason) == ("refused", "closed")
+
+
+def test_a_series_waits_for_the_older_requests_of_its_session_and_the_next_one_for_it() -> None:
+    stage = Stage()
+    node = stage.nodes[0]
+    session = stage.pool.session()
+    single = stage.submit(session, OP)
+    first, second = stage.submit(session, (OP, OP)), stage.submit(session, (OP,))
+    node.welcome()
+    (command,) = node.hears_requests()
+    assert command.seq == single.seq
+    node.answer(command)
+    (series,) = (message for message in node.hears() if isinstance(message, Series))
+    assert (series.seq, series.ack, len(series.ops)) == (first.seq, first.seq, 2)
+    node.say(Answers(series.client, series.seq, (BankResult(17, 1), BankResult(17, 2))))
+    assert [result.balance for result in first.result] == [1, 2]
+    (series,) = (message for message in node.hears() if isinstance(message, Series))
+    assert (series.seq, series.ack) == (second.seq, second.seq)
 
 
 def frame_of(message: Any) -> bytes:

@@ -16,7 +16,7 @@ from paxos_twisted.apps.bank import DEPOSIT, TRANSFER, BankOp, BankResult
 from paxos_twisted.cluster.local import ClusterError, LocalCluster
 from paxos_twisted.core.command import Series
 from paxos_twisted.types import ClientId
-from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Unknown
+from paxos_twisted.wire.client import Answers, NoLeader, Redirect, Refused, Unknown
 from paxos_twisted.wire.frames import frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome
 
@@ -27,7 +27,7 @@ PAIRS = 4095
 """Of a deposit and a transfer: together as long as a series may be."""
 
 _frame: Any = msgspec.msgpack.Decoder(
-    Answer[list[BankResult]] | Refused | NoLeader | Redirect | Unknown | ClientWelcome
+    Answers[BankResult] | Refused | NoLeader | Redirect | Unknown | ClientWelcome
 ).decode
 
 
@@ -73,9 +73,9 @@ def answer_to(cluster: LocalCluster, request: bytes, client: ClientId, seq: int)
                 connection.socket.sendall(request)
                 while True:
                     match connection.next():
-                        case Answer(seq=answered, result=result) if answered == seq:
+                        case Answers(seq=answered, result=result) if answered == seq:
                             return list(result)
-                        case Answer():
+                        case Answers():
                             pass  # an older one: the new leader decides again what the old one had left open
                         case reply:
                             assert not isinstance(reply, Refused) or reply.reason == "overloaded", reply

@@ -18,7 +18,7 @@ from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.core.transfer import Progress
 from paxos_twisted.node.driver import TICK_MS, Driver
 from paxos_twisted.types import ClientId, NodeId
-from paxos_twisted.wire.client import Answer, NoLeader, Redirect, Refused, Reply, Unknown
+from paxos_twisted.wire.client import Answer, Answers, NoLeader, Redirect, Refused, Reply, Unknown
 
 MEMBERS = (NodeId(1), NodeId(2), NodeId(3))
 CLIENT = ClientId(77)
@@ -355,8 +355,11 @@ def test_a_series_is_one_run_of_its_own_one_slot_each_and_one_answer() -> None:
     driver_cluster = world.cluster
     driver_cluster.settle()
     assert driver.state.applied == before + 102
-    first, many, last = [reply for reply in world.replies if isinstance(reply, Answer)]
-    results = msgspec.msgpack.decode(msgspec.msgpack.encode(many), type=Answer[list[BankResult]]).result
+    first, many, last = [reply for reply in world.replies if isinstance(reply, Answer | Answers)]
+    assert isinstance(first, Answer)
+    assert isinstance(many, Answers)
+    assert isinstance(last, Answer)
+    results = msgspec.msgpack.decode(msgspec.msgpack.encode(many), type=Answers[BankResult]).result
     assert [result.balance for result in results] == [10 * number for number in range(2, 102)]
     assert (first.result.balance, last.result.balance) == (10, 1020)
 
@@ -380,7 +383,7 @@ def test_a_series_survives_its_leader_and_is_applied_once() -> None:
     world.replies.clear()
     heir.on_request(*series(1, 1000))
     cluster.settle()
-    answer = [reply for reply in world.replies if isinstance(reply, Answer)][-1]
-    results = msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=Answer[list[BankResult]]).result
+    answer = [reply for reply in world.replies if isinstance(reply, Answers)][-1]
+    results = msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=Answers[BankResult]).result
     assert [result.balance for result in results] == [10 * number for number in range(1, 1001)]
     assert heir.state.application.accounts.shard(1)[1] == 10_000  # type: ignore[attr-defined]
