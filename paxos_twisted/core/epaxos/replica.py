@@ -440,8 +440,9 @@ class EPaxos:
             self._begin(*taken)
 
     def _begin(self, batch: Batch, access: Access) -> None:
-        slot = self._next
-        self._next += 1
+        # Others may have heard of slots that we do not remember: begun before a crash, and not durable. [rule 59]
+        slot = max(self._next, self.grid.columns[self.me].top + 1)
+        self._next = slot + 1
         instance = self.acceptor.start(self.me, slot, batch.body, batch.count, access)
         self.intake.begun(batch, access)
         self._begun[slot] = (batch.count, batch.body, access)
@@ -628,7 +629,6 @@ class EPaxos:
         """Whoever asks about an instance that is executed and forgotten here needs a snapshot; never "not seen"."""
         if isinstance(message, PreAccept | Accept | Prepare | Validate):
             self._send((message.sender,), Collected(self.node, message.replica, message.slot))
-            self._offer_snapshot(message.sender)
 
     # Decisions
 
@@ -720,7 +720,12 @@ class EPaxos:
         self.intake.set_strict(self.now_ms - oldest > self.settings.hold_ms)
 
     def _is_driven(self, instance: InstanceId) -> bool:
-        return instance in self.recoveries or (instance[0] == self.me and instance[1] in self.proposals)
+        if instance in self.recoveries:
+            return True
+        if instance[0] != self.me:
+            return False
+        own = self.grid.get(*instance)
+        return instance[1] in self.proposals or (own is not None and own.is_deciding)
 
     def _recover(self, instance: Instance, attempt: int = 0) -> None:
         """Take a ballot of our own, above all that we know of, and ask everybody. [rule 69]"""
@@ -986,18 +991,22 @@ class EPaxos:
                     self._send((ask.sender,), self.acceptor.decision(instance))
         if forgotten is not None:
             self._send((ask.sender,), Collected(self.node, *forgotten))
-            if any(have < wanted for have, wanted in zip(self._covered.prefix, ask.executed, strict=True)):
-                self._out.is_snapshot_stale = True
-            self._offer_snapshot(ask.sender)
+            self._offer_snapshot(ask.sender, ask.executed)
 
-    def _offer_snapshot(self, node: NodeId) -> None:
-        if node not in self._out.snapshot_wanted_by:
-            self._out.snapshot_wanted_by.append(node)
+    def _offer_snapshot(self, node: NodeId, executed: Deps) -> None:
+        """Offer the snapshot if it has what `node` has executed; else take a new one, as soon as that would have it."""
+        if all(have >= wanted for have, wanted in zip(self._covered.prefix, executed, strict=True)):
+            if node not in self._out.snapshot_wanted_by:
+                self._out.snapshot_wanted_by.append(node)
+        elif all(have >= wanted for have, wanted in zip(self.grid.executed, executed, strict=True)):
+            self._out.is_snapshot_stale = True
 
     def _on_collected(self, collected: Collected) -> None:
         """Only a snapshot can bring this instance. Execute nothing meanwhile: the snapshot must cover all we have."""
         here = (collected.replica, collected.slot)
         if not self.grid.is_committed(*here):
+            if not self._gone:
+                self._look_ms = self._frozen_ask_ms = self.now_ms  # ask for it at once
             self._gone[here] = None
             self._is_caught_up = False
             self._check_serving()

@@ -1,5 +1,5 @@
-"""A cluster of EPaxos engines in memory: messages in flight that are delivered in any order, lost or repeated; disks that
-lose what was not synced; restarts from records. Checked after every step: EA, EV, EX. At the end: LIV.
+"""A cluster of EPaxos engines in memory: messages in flight that are delivered in any order, lost or repeated; disks
+that lose what was not synced; restarts from records. Checked after every step: EA, EV, EX. At the end: LIV.
 
 Commands are deposits into, and balances of, a few accounts of the bank, so few keys make many conflicts.
 """
@@ -90,10 +90,6 @@ class Machine:
         if self.engine is None:
             return
         cluster = self.cluster
-        before = {
-            id(self.engine): {i.id for i in self.engine.grid if i.status == COMMITTED},
-        }
-        del before
         out = self.engine.take_output()
         if out.records:
             self.unsynced.append((out.write_no, list(out.records)))

@@ -13,9 +13,7 @@ from paxos_twisted.core.epaxos.messages import COMMITTED, EXECUTED
 from paxos_twisted.core.epaxos.quorums import accept_peers
 
 
-@pytest.mark.parametrize(
-    ("n", "slow", "fast"), [(1, 1, 1), (3, 2, 2), (5, 3, 3), (7, 4, 5), (9, 5, 6)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("n", "slow", "fast"), [(1, 1, 1), (3, 2, 2), (5, 3, 3), (7, 4, 5), (9, 5, 6)], ids=str)
 def test_quorum_sizes_are_those_of_rule_58(n: int, slow: int, fast: int) -> None:
     assert (slow_quorum(n), fast_quorum(n)) == (slow, fast)
 
@@ -76,20 +74,18 @@ def test_dependencies_that_cannot_be_are_errors(deps: object) -> None:
 
 def test_a_chain_longer_than_the_stack_of_python() -> None:
     instances = {(0, slot): (slot + 1, (slot - 1, -1, -1)) for slot in range(20_000)}
-    grid, executor = filled({(0, 0): instances[0, 0]}, 3)
-    assert [one.slot for one in executor.run(0)] == [0]
-    grid, executor = filled(instances, 3)
+    executor = filled(instances, 3)
     assert [one.slot for one in executor.run(0)] == list(range(20_000))
     explicit = {(0, slot): (1, {(0, slot - 1)} if slot else set()) for slot in range(20_000)}
     assert execution_order(3, explicit) == [(0, slot) for slot in range(20_000)]
 
 
-def filled(instances: dict, n: int, order: list | None = None) -> tuple[Grid, Executor]:
+def filled(instances: dict, n: int) -> Executor:
     grid = Grid(n)
     executor = Executor(grid)
-    for here in order or instances:
-        commit(grid, executor, here, instances[here])
-    return grid, executor
+    for here, value in instances.items():
+        commit(grid, executor, here, value)
+    return executor
 
 
 def commit(grid: Grid, executor: Executor, here: tuple[int, int], value: tuple[int, tuple[int, ...]]) -> None:
@@ -120,9 +116,9 @@ def slow_order(n: int, instances: dict) -> set[tuple]:
         here: {(q, s) for q in range(n) for s in range(deps[q] + 1)} - {here} for here, (_, deps) in instances.items()
     }
     for _ in reach:
-        for here, found in reach.items():
+        for found in reach.values():
             for there in list(found):
-                found |= reach.get(there, set())
+                found.update(reach.get(there, ()))
     runnable = {here for here, found in reach.items() if found <= instances.keys()}
     fixed = set()
     for one in runnable:
@@ -179,7 +175,7 @@ def test_nothing_is_looked_at_again_while_its_blocker_is_missing() -> None:
     looks = 0
     plain = executor._open_deps
 
-    def counting(instance):  # noqa: ANN001, ANN202
+    def counting(instance):
         nonlocal looks
         looks += 1
         return plain(instance)

@@ -258,27 +258,28 @@ def test_commands_that_do_not_decode_are_not_voted_for() -> None:
     assert not one.changed
 
 
+WITH_IT = (0, -1, -1, -1, -1)
+
+
+def begin(one: Acceptor, deps: tuple = NO_DEPS, account: int = 1) -> None:
+    """Instance 1.0 is pre-accepted."""
+    one.handle_pre_accept(PreAccept(2, 1, 0, deps, 1, body(account, client=2)))
+
+
+def commit(one: Acceptor, deps: tuple = NO_DEPS, value: bytes | None = None) -> None:
+    """Instance 1.0 is committed."""
+    one.handle_commit(Commit(2, 1, 0, deps, 1, body(client=2) if value is None else value))
+
+
 REPORTS = {
-    "begun without it": (lambda one: one.handle_pre_accept(PreAccept(2, 1, 0, NO_DEPS, 1, body(client=2))), (Conflict(1, 0, False),)),
-    "begun with it": (lambda one: one.handle_pre_accept(PreAccept(2, 1, 0, (0, -1, -1, -1, -1), 2, body(client=2))), ()),
-    "committed without it": (lambda one: one.handle_commit(Commit(2, 1, 0, NO_DEPS, 1, body(client=2))), (Conflict(1, 0, True),)),
-    "committed with it": (lambda one: one.handle_commit(Commit(2, 1, 0, (0, -1, -1, -1, -1), 1, body(client=2))), ()),
-    "begun without it, committed with it": (
-        lambda one: (
-            one.handle_pre_accept(PreAccept(2, 1, 0, NO_DEPS, 1, body(client=2))),
-            one.handle_commit(Commit(2, 1, 0, (0, -1, -1, -1, -1), 2, body(client=2))),
-        ),
-        (),
-    ),
-    "committed as a no-op": (
-        lambda one: (
-            one.handle_pre_accept(PreAccept(2, 1, 0, NO_DEPS, 1, body(client=2))),
-            one.handle_commit(Commit(2, 1, 0, NO_DEPS, 0, NOOP)),
-        ),
-        (),
-    ),
-    "of other accounts and clients": (lambda one: one.handle_pre_accept(PreAccept(2, 1, 0, NO_DEPS, 1, body(7, client=2))), ()),
-}  # fmt: skip
+    "begun without it": (begin, (Conflict(1, 0, False),)),
+    "begun with it": (lambda one: begin(one, WITH_IT), ()),
+    "committed without it": (commit, (Conflict(1, 0, True),)),
+    "committed with it": (lambda one: commit(one, WITH_IT), ()),
+    "begun without it, committed with it": (lambda one: (begin(one), commit(one, WITH_IT)), ()),
+    "committed as a no-op": (lambda one: (begin(one), commit(one, NO_DEPS, NOOP)), ()),
+    "of other accounts and clients": (lambda one: begin(one, account=7), ()),
+}
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -356,10 +357,10 @@ def play_counter_example() -> None:
     """One instance, no interfering commands, N = 5.
 
     1. Owner 1 pre-accepts at 2 and 3, then falls silent.
-    2. Node 2 recovers with 2, 3, 4: it validates the commands, and accepts them itself in ballot 1002; nobody else hears.
+    2. Node 2 recovers with 2, 3, 4: it validates the commands, accepts them in ballot 1002, and nobody else hears.
     3. Node 5 recovers with 1, 4, 5: the owner is there, so a no-op; 1, 4 and 5 accept it in ballot 1005: decided.
     4. Node 3 recovers in ballot 2003 and reaches only node 2, which joins, and gives up.
-    5. Node 3 recovers in ballot 3003 with 2, 3, 4. Node 2 has voted in 1002 and joined 2003 since; node 4 voted in 1005.
+    5. Node 3 recovers in ballot 3003 with 2, 3, 4. Node 2 voted in 1002 and has joined 2003 since, node 4 in 1005.
     """
     acceptors = {node: acceptor(node) for node in NODES}
     owner = acceptors[1]
