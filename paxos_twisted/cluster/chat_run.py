@@ -106,11 +106,15 @@ def run_chat(plan: Plan, directory: Path, tell: Callable[[str], None] = lambda t
     if plan.skip_slots:
         cluster.options[initial] += ["--skip-slots", ",".join(map(str, plan.skip_slots))]
     with cluster, ExitStack() as clients:
-        # The node with the highest id is the first to seek leadership; started first, it leads first.
+        # The node with the highest id is the first to seek leadership; in a bare majority that it was there before, it
+        # leads first. [CH-07, CH-10]
         cluster.start(initial)
         _wait_listening(cluster, initial)
-        cluster.start()
+        cluster.start(*cluster.members[: plan.f])
         primaries = [cluster.leader()]
+        if plan.skip_slots and primaries != [initial]:
+            raise ClusterError(f"node {primaries[0]} leads, not {initial}, which was to skip slots: try again")
+        cluster.start()
         started = time.monotonic()
         tell(", ".join(f"node {node}: pid {_pid(cluster, node)}" for node in cluster.members))
         tell(f"node {primaries[0]} leads")

@@ -17,8 +17,9 @@ END_S: Final = 10.0
 class ClientRun:
     """One running client program. As a context manager it leaves no process behind."""
 
-    def __init__(self, program: str, arguments: Sequence[str], config: Path, output: Path) -> None:
-        """`program` is chatclient, auctionclient …; what it prints goes to `output` and `output`.err.
+    def __init__(self, program: str, arguments: Sequence[str], config: Path | None, output: Path) -> None:
+        """`program` is chatclient, auctionclient …; what it prints goes to `output` and `output`.err. `config` is None
+        when the arguments name the cluster.
 
         Raises:
             OSError: it cannot be started.
@@ -26,9 +27,10 @@ class ClientRun:
         self.output = output
         self.errors = output.with_name(output.name + ".err")
         start = f"from paxos_twisted_client.{program} import main; main()"
+        which = [] if config is None else ["--config", str(config)]
         with output.open("wb") as out, self.errors.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", start, *arguments, "--config", str(config)],
+                [sys.executable, "-c", start, *arguments, *which],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
