@@ -13,7 +13,7 @@ from paxos_twisted.check.bank import BankModel
 from paxos_twisted.check.chat import ChatModel
 from paxos_twisted.check.exactly_once import check_answers
 from paxos_twisted.check.explain import explain
-from paxos_twisted.check.history import History, HistoryError, read_history
+from paxos_twisted.check.history import LINE_BYTES_MAX, History, HistoryError, read_history
 from paxos_twisted.check.kv import KvModel
 from paxos_twisted.check.linearizability import BUDGET_STEPS, check_linearizable
 from paxos_twisted.check.model import ApplicationModel, Op, Result
@@ -69,6 +69,35 @@ def check_files(
     return CheckedHistory(check_recorded(model, history, budget), history, model)
 
 
+def model_of(paths: Sequence[Path | str]) -> str:
+    """The application whose clients wrote these files: its first operation is read; "bank" if nobody can read it.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for path in paths:
+        with Path(path).open("rb") as file:
+            line = file.readline(LINE_BYTES_MAX)
+        try:
+            op = bytes(_read_first(line).op)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        for name, make in MODELS.items():
+            try:
+                make(True).read_op(op)
+            except msgspec.DecodeError:
+                continue
+            return name
+    return "bank"
+
+
+class _FirstLine(msgspec.Struct):
+    op: msgspec.Raw
+
+
+_read_first = msgspec.json.Decoder(_FirstLine).decode
+
+
 def check_recorded(
     model: ApplicationModel[Op, Result], history: History[Op, Result], budget: int = BUDGET_STEPS
 ) -> Verdict[Op, Result]:
@@ -88,9 +117,7 @@ def check_recorded(
     "--model",
     "model_name",
     type=click.Choice(sorted(MODELS)),
-    default="bank",
-    show_default=True,
-    help="The application that the cluster ran.",
+    help="The application that the cluster ran; else the one whose operation stands in the first line.",
 )
 @click.option(
     "--budget",
@@ -109,18 +136,18 @@ def check_recorded(
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_context
 def check_history_command(
-    context: click.Context, files: tuple[Path, ...], model_name: str, budget: int, start: str, output: str
+    context: click.Context, files: tuple[Path, ...], model_name: str | None, budget: int, start: str, output: str
 ) -> None:
     """Check that what clients saw is linearizable.
 
-    FILES are histories in JSON lines (<application>client --history), all written on one host: their times must be those
-    of one clock.
+    FILES are histories in JSON lines (<application>client --history), all written on one host: their times must be of
+    one clock.
 
     \b
     Exit codes: 0 ok, 3 violation, 4 unknown (the budget ended), 2 usage or malformed file.
     """
     try:
-        checked = check_files(files, model_name, budget, fresh=start == "empty")
+        checked = check_files(files, model_name or model_of(files), budget, fresh=start == "empty")
     except (HistoryError, OSError) as error:
         raise click.UsageError(str(error)) from error
     click.echo(_json(checked) if output == "json" else _table(checked))

@@ -9,9 +9,17 @@ from histories import Row, history
 
 from paxos_twisted.apps.bank import BALANCE, BankOp, BankResult
 from paxos_twisted.check.bank import BankModel
-from paxos_twisted.check.command import BankHistory, check_history, check_history_command, check_recorded
-from paxos_twisted.check.history import HistoryError, write_history
+from paxos_twisted.check.command import (
+    MODELS,
+    BankHistory,
+    check_history,
+    check_history_command,
+    check_recorded,
+    model_of,
+)
+from paxos_twisted.check.history import History, HistoryError, write_history
 from paxos_twisted.check.verdict import Outcome
+from paxos_twisted.cluster.soaked import SOAKED
 
 GOOD: list[Row] = [("deposit 1 5", "5", 0, 1), ("balance 1", "5", 2, 3), ("deposit 1 1", "unknown", 2, 3)]
 BAD: list[Row] = [("deposit 1 5", "5", 0, 1_000_000), ("balance 1", "0", 2_000_000, 3_000_000)]
@@ -125,5 +133,34 @@ def test_an_answer_that_fits_no_request_is_a_finding() -> None:
 
 def test_check_history_is_the_same_for_programs(tmp_path: Path) -> None:
     assert check_history([save(tmp_path, GOOD)], "bank", 1000).outcome is Outcome.OK
-    with pytest.raises(HistoryError, match="there is no model 'shop'; there are bank"):
+    with pytest.raises(HistoryError, match="there is no model 'shop'; there are auction, bank"):
         check_history([], "shop", 1000)
+
+
+@pytest.mark.parametrize(
+    ("op", "name"),
+    [
+        ('{"kind":"deposit","account":1,"amount":5}', "bank"),
+        ('{"kind":"balance","account":1}', "bank"),
+        ('{"kind":"put","key":"a","value":"1"}', "kv"),
+        ('{"kind":"get","key":"a"}', "kv"),
+        ('{"kind":"list"}', "kv"),
+        ('{"kind":"nonsense"}', "bank"),
+        ("", "bank"),
+    ],
+)
+def test_a_history_says_itself_which_application_it_is_of(tmp_path: Path, op: str, name: str) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(f'{{"type":"invoke","time":1,"process":0,"client":5,"seq":1,"op":{op}}}\n')
+    assert model_of([path]) == name
+
+
+def test_histories_of_chats_and_auctions_are_known_by_their_first_operation(tmp_path: Path) -> None:
+    for name in ("chat", "auction"):
+        soaked = SOAKED[name](3)
+        for op in soaked.readings():
+            path = tmp_path / f"{name}.jsonl"
+            made: History[object, object] = History()
+            made.invoke(0, 5, 1, op, 1)
+            path.write_bytes(b"".join(write_history(made, MODELS[name](True))))
+            assert model_of([path]) == name
