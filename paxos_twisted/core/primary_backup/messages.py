@@ -63,6 +63,14 @@ class ViewTold(msgspec.Struct, array_like=True, tag=74, frozen=True, gc=False):
     view: View
 
 
+class ViewDecided(msgspec.Struct, array_like=True, tag=84, frozen=True, gc=False):
+    """From the leader of the view log, the moment it knows: this view is decided. Multi-Paxos tells it too, but up to a
+    tick later, and clients are waiting."""
+
+    sender: NodeId
+    view: View
+
+
 class NewView(msgspec.Struct, array_like=True, tag=75, frozen=True, gc=False):
     """I am the primary of this view. To its backups, and to those that could join it."""
 
@@ -164,6 +172,7 @@ Message = (
     | Support
     | ViewWanted
     | ViewTold
+    | ViewDecided
     | NewView
     | Update
     | Ack

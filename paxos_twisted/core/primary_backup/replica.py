@@ -43,6 +43,7 @@ from paxos_twisted.core.primary_backup.messages import (
     Standing,
     Support,
     Update,
+    ViewDecided,
     ViewPart,
     ViewTold,
     ViewWanted,
@@ -270,6 +271,10 @@ class PrimaryBackup:
                 self._on_canvass(message)
             case Support():
                 self._on_support(message)
+            case ViewDecided(view=view):
+                if is_sound(view.members):
+                    self._on_view(view)
+                    self._settle()
             case NewView():
                 self._on_new_view(message)
             case Deposed():

@@ -20,7 +20,7 @@ import msgspec
 from paxos_twisted.core.engine import Batch, DiskState, LinkState
 from paxos_twisted.core.multipaxos.replica import MultiPaxos
 from paxos_twisted.core.multipaxos.settings import Settings as ViewSettings
-from paxos_twisted.core.primary_backup.messages import ViewPart, ViewTold, ViewWanted
+from paxos_twisted.core.primary_backup.messages import ViewDecided, ViewPart, ViewTold, ViewWanted
 from paxos_twisted.core.primary_backup.outbox import Outbox
 from paxos_twisted.core.primary_backup.restore import Restored
 from paxos_twisted.core.primary_backup.settings import Settings
@@ -28,6 +28,10 @@ from paxos_twisted.core.primary_backup.view import View, ViewChange, ViewRegiste
 from paxos_twisted.core.records import Chosen, Promised, Reached, Truncated, ViewKept, ViewLog, Voted
 from paxos_twisted.limits import ROUND_STRIDE
 from paxos_twisted.types import NO_NODE, NO_SLOT, NodeId, Slot
+
+VIEWS_KEPT_MAX = 1000
+"""Decisions about views after which the log is told their sum, so that they can be forgotten: a node on a bad link can
+cause views for days while no command asks for a snapshot."""
 
 VIEWS_OPEN_MAX = 8
 """Changes of the view that may be under way in the view log. One at a time makes sense; a few can meet there."""
@@ -138,6 +142,7 @@ class VotedViews:
         self.paxos = MultiPaxos(
             node, members, inner_settings, rng, restored.view_records, restored.view_lost, slot, slot
         )
+        self._kept_to: Slot = slot
         self._writes: deque[tuple[int, int]] = deque()  # (number of the view log's write, of the one that holds it)
         self._wanted: ViewChange | None = None
         self._asked: NodeId = NO_NODE  # whom we have told of what we want, last
@@ -190,6 +195,10 @@ class VotedViews:
         views, self._told = self._told, []
         for run in out.decided:
             views += self.register.apply(run.body, run.count)
+        if views and self.paxos.leader == node:
+            outbox.send(self.paxos.others, ViewDecided(node, views[-1]))
+        if self.paxos.adu - self._kept_to >= VIEWS_KEPT_MAX and self.may_truncate:
+            self.repeat()
         if self._wanted is not None and self._wanted.epoch < self.view.epoch:
             self._wanted = None
         return views
@@ -276,9 +285,10 @@ class VotedViews:
 
     def repeat(self) -> None:
         """Write the whole of the view log again, as short as it can be said, and forget its decisions."""
-        paxos, outbox = self.paxos, self.outbox
+        paxos = self.paxos
         paxos.on_snapshot(paxos.adu)
-        outbox.persist(self._kept(paxos.adu))
+        self.outbox.persist(self._kept(paxos.adu))
+        self._kept_to = paxos.adu
 
     def status(self) -> dict[str, Any]:
         """The view log in short."""

@@ -389,7 +389,7 @@ def test_the_log_is_truncated_and_a_node_that_is_too_far_behind_is_offered_a_sna
 def test_a_snapshot_writes_again_what_must_survive_truncation() -> None:
     cluster = world()
     cluster.propose(1, 4)
-    cluster.settle()
+    cluster.run(100)
     engine = cluster[1]
     engine.log.first = 0
     engine._repeat_state(3)
@@ -488,3 +488,20 @@ def test_status_tells_the_view_and_how_far_the_backups_are() -> None:
     msgspec.json.encode(status)
     cluster.kill(1)
     assert cluster[3].leader in (NO_NODE, 2)
+
+
+def test_views_that_come_and_go_for_days_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paxos_twisted.core.primary_backup.views.VIEWS_KEPT_MAX", 4)
+    cluster = world()
+    for _ in range(4):
+        cluster.kill(3)
+        cluster.run_until(lambda: cluster[1].view.members == (1, 2))
+        cluster.start(NodeId(3))
+        cluster.run_until(cluster.is_level)
+    durable = cluster.machines[NodeId(2)].durable
+    assert len([record for record in durable if isinstance(record, ViewKept)]) >= 2
+    epoch = cluster[2].epoch
+    cluster.kill(2)
+    cluster.start(NodeId(2))
+    assert cluster[2].epoch >= epoch
+    cluster.run_until(cluster.is_level)
