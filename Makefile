@@ -12,14 +12,14 @@ APPLICATION ?= bank
 NODES ?= 0
 ROUNDS ?= 1000
 EXAMPLES ?= 20000
-VERSUS ?=
+BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help setup demo test unit lint sim mutants soak bench versus fuzz lab wheel clean
+.PHONY: help setup demo test unit lint sim mutants soak bench alone fuzz lab wheel clean
 
 help: ## list these commands
 	@echo "make demo   is the place to start: a bank that survives the death of its leader. All commands:"
@@ -73,11 +73,11 @@ mutants: $(READY) ## switch off safety rules one at a time, and show that the si
 soak: $(READY) ## kill, freeze and restart real nodes under load (make soak ROUNDS=1000)
 	@$(BIN)/paxoscluster soak --rounds $(ROUNDS)
 
-bench: $(READY) ## throughput, round-trip times and CPU per command of a local cluster
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench ## our cluster beside etcd, ZooKeeper and PySyncObj, as far as they are here (2 minutes: make bench BENCH=--quick)
+	@$(BIN)/python -m benchmarks.versus $(BENCH)
 
-versus: $(VENV)/.bench ## the same beside etcd, ZooKeeper and PySyncObj, as far as they are here (make versus VERSUS=--quick)
-	@$(BIN)/python -m benchmarks.versus $(VERSUS)
+alone: $(READY) ## throughput, round-trip times and CPU per command of our cluster alone
+	@$(BIN)/python -m benchmarks
 
 $(VENV)/.bench: $(READY)
 	@$(PIP) install --quiet --group bench

@@ -1,4 +1,4 @@
-"""`make bench`: throughput, round-trip times and server CPU per command of a cluster of real processes on this machine.
+"""`make alone`: throughput, round-trip times and server CPU per command of a cluster of real processes on this machine.
 
     python -m benchmarks [--seconds 3] [--repetitions 3] [--nodes 3] [--markdown FILE]
 
@@ -41,7 +41,7 @@ def main(seconds: float, repetitions: int, nodes: int, directory: Path | None, p
             cluster = Path(place) / "cluster"
             system.start(cluster)
             start_s = time.monotonic() - began
-            results.subjects = [Subject(system.name, system.title, system.version(), system.settings(), "make bench")]
+            results.subjects = [Subject(system.name, system.title, system.version(), system.settings(), "make alone")]
             measure(system, Load(64, 1), 1.0)
             for repetition in range(repetitions):
                 with console.status(f"repetition {repetition + 1} of {repetitions}"):

@@ -25,9 +25,12 @@ class Load(NamedTuple):
     outstanding: int
     """Requests on each connection that are not answered yet."""
     value_bytes: int = 16
+    batch: int = 1
+    """Operations in each request; more than 1: the figures are those of operations, round trips those of requests."""
 
     def __str__(self) -> str:
-        return f"{self.connections} × {self.outstanding}"
+        batches = f" batches of {self.batch}" if self.batch > 1 else ""
+        return f"{self.connections} × {self.outstanding}{batches}"
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -102,21 +105,25 @@ def measure(system: System, load: Load, seconds: float) -> Measurement:
         marks.append((usage_of(system.pids()), system.client_cpu_s()))
 
     with _no_collection():
-        sample = system.load(load.connections, load.outstanding, load.value_bytes, seconds, mark, mark)
+        if load.batch > 1:
+            sample = system.load_batches(load.connections, load.outstanding, load.batch, seconds, mark, mark)
+        else:
+            sample = system.load(load.connections, load.outstanding, load.value_bytes, seconds, mark, mark)
+    commands = sample.commands * load.batch
     (before, client_before), (after, client_after) = marks
     client_s = client_after - client_before if client_before is not None and client_after is not None else None
     ranked = sorted(sample.rtts_s)
     return Measurement(
         system=system.name,
         load=load,
-        throughput=sample.throughput,
+        throughput=commands / sample.seconds,
         p50_ms=percentile(ranked, 50) * 1e3,
         p99_ms=percentile(ranked, 99) * 1e3,
         max_ms=ranked[-1] * 1e3,
-        server_us=(after.cpu_s - before.cpu_s) / sample.commands * 1e6,
-        client_us=None if client_s is None else client_s / sample.commands * 1e6,
+        server_us=(after.cpu_s - before.cpu_s) / commands * 1e6,
+        client_us=None if client_s is None else client_s / commands * 1e6,
         rss_mb=after.rss_bytes / 1e6,
-        written_bytes=(after.written_bytes - before.written_bytes) / sample.commands,
+        written_bytes=(after.written_bytes - before.written_bytes) / commands,
     )
 
 

@@ -68,7 +68,7 @@ def take_turn(
 def _loads(system: System, plan: Plan, results: Results, say: Callable[[str], object], name: str) -> None:
     smallest = min(load.value_bytes for load in plan.loads)
     for load in plan.loads:
-        if load.value_bytes > smallest and not system.has_values:
+        if (load.value_bytes > smallest and not system.has_values) or (load.batch > 1 and not system.has_batches):
             continue
         say(f"{name}: {load}, {load.value_bytes} B")
         try:

@@ -1,4 +1,4 @@
-"""`make versus`: our cluster beside etcd, ZooKeeper and PySyncObj on this machine, in one run.
+"""`make bench`: our cluster beside etcd, ZooKeeper and PySyncObj on this machine, in one run.
 
     python -m benchmarks.versus [--quick] [--systems ours,etcd] [--markdown FILE] [--json FILE] [--plots DIRECTORY]
 
@@ -24,16 +24,19 @@ from benchmarks.peers.registry import ALL
 from benchmarks.peers.system import System
 from benchmarks.plots import draw
 from benchmarks.report import markdown, show
+from benchmarks.targets import BATCHES
 from benchmarks.turn import Plan, take_turn
 
 LOADS = [Load(*shape) for shape in ((1, 1), (8, 1), (64, 1), (256, 1), (1000, 1), (8, 32), (10, 100))]
 VALUES = [Load(64, 1, value_bytes) for value_bytes in (256, 4096)]
 
-FULL = Plan([*LOADS, *VALUES], seconds=3.0, rounds=3, kills=3, warm_up_s_max=10.0, limit_s=30 * 60.0)
+FULL = Plan([*LOADS, BATCHES, *VALUES], seconds=3.0, rounds=3, kills=3, warm_up_s_max=10.0, limit_s=30 * 60.0)
 QUICK_LOADS = [Load(*shape) for shape in ((1, 1), (64, 1), (256, 1), (8, 32))]
-QUICK = Plan([*QUICK_LOADS, Load(64, 1, 4096)], seconds=0.8, rounds=2, kills=1, warm_up_s_max=3.0, limit_s=120.0)
+QUICK = Plan(
+    [*QUICK_LOADS, BATCHES, Load(64, 1, 4096)], seconds=0.8, rounds=2, kills=1, warm_up_s_max=3.0, limit_s=120.0
+)
 
-DEFAULT_SYSTEMS = "ours,etcd,zookeeper,pysyncobj,pysyncobj-memory"
+DEFAULT_SYSTEMS = "ours,ours-kv,etcd,zookeeper,pysyncobj,pysyncobj-memory"
 
 DESCRIPTORS = 4096
 """A thousand connections, and some."""

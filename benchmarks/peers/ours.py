@@ -1,20 +1,24 @@
 """Paxos-Twisted itself: the bank, in the way an operator would start it."""
 
+import itertools
 import platform
 import secrets
 import shlex
 import sqlite3
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import twisted
 
-from benchmarks.load import KEYS, LoadError, Moved, Session
-from benchmarks.peers.system import Address, PeerError, WireSystem
+from benchmarks.load import KEYS, LoadError, Moved, Session, run_load
+from benchmarks.peers.system import TIMEOUT_S, Address, PeerError, WireSystem
+from benchmarks.sample import Sample
 from paxos_twisted import __version__
 from paxos_twisted.apps.bank import DEPOSIT, BankOp
+from paxos_twisted.apps.kv import Put
 from paxos_twisted.cluster.local import ClusterError, LocalCluster
 from paxos_twisted.core.command import Command, Series
 from paxos_twisted.types import ClientId, NodeId
@@ -32,6 +36,8 @@ _greeting = msgspec.msgpack.Decoder(ClientWelcome | Rejected)
 class BankSession(Session):
     """One client session on one connection: deposits of 1, over the accounts in turn."""
 
+    application = "bank"
+
     __slots__ = ("_birth", "_client", "_first", "_rest", "_sent_at", "_seq")
 
     def __init__(self, address: Address, timeout_s: float, cluster: str, first: int) -> None:
@@ -42,7 +48,7 @@ class BankSession(Session):
         self._seq = 0
         self._rest = b""
         self._sent_at: dict[int, float] = {}
-        hello = ClientHello(PROTOCOL_VERSION, cluster, "bank", self._client)
+        hello = ClientHello(PROTOCOL_VERSION, cluster, self.application, self._client)
         self.socket.sendall(frame(_encode(hello)))
 
     def greet(self) -> None:
@@ -61,10 +67,14 @@ class BankSession(Session):
         for _ in range(count):
             self._seq = seq = self._seq + 1
             self._sent_at[seq] = now
-            op = BankOp(DEPOSIT, (self._first + seq) % KEYS, 1)
+            op = self.operation((self._first + seq) % KEYS)
             # All below the oldest one outstanding are answered.
             parts.append(frame(_encode(Command(self._client, self._birth, seq, next(iter(self._sent_at)), op))))
         return b"".join(parts)
+
+    def operation(self, key: int) -> Any:
+        """A write to account or key number `key`."""
+        return BankOp(DEPOSIT, key, 1)
 
     def take(self, data: bytes, now: float, rtts: list[float]) -> int:
         if self._rest:
@@ -90,6 +100,20 @@ class BankSession(Session):
     def answered(self, reply: Any, now: float) -> float:
         """Take an answer; return the request's round-trip time."""
         return now - self._sent_at.pop(reply[2])
+
+
+class KvSession(BankSession):
+    """The same with the key-value store: values of a chosen size."""
+
+    __slots__ = ("_value",)
+    application = "kv"
+
+    def __init__(self, address: Address, timeout_s: float, cluster: str, first: int, value_bytes: int) -> None:
+        super().__init__(address, timeout_s, cluster, first)
+        self._value = bytes(value_bytes)
+
+    def operation(self, key: int) -> Put:
+        return Put(f"k{key}", self._value)
 
 
 class SeriesSession(BankSession):
@@ -129,6 +153,8 @@ class Ours(WireSystem):
     name = "ours"
     title = "Paxos-Twisted"
     has_values = False
+    has_batches = True
+    application = "bank"
 
     def __init__(self, nodes: int = 3) -> None:
         super().__init__(nodes)
@@ -147,7 +173,7 @@ class Ours(WireSystem):
     def settings(self) -> list[str]:
         return [
             "all defaults: SQLite WAL with synchronous=FULL on every node, synced before it is spoken of",
-            "deposits into the bank (about 30 bytes each): an application with values of a chosen size is to come",
+            "deposits into the bank, about 30 bytes each",
         ]
 
     def command(self) -> str:
@@ -165,7 +191,9 @@ class Ours(WireSystem):
 
     def start(self, directory: Path) -> None:
         try:
-            self._cluster = LocalCluster.create(directory, f=self.nodes // 2, name=CLUSTER)
+            self._cluster = LocalCluster.create(
+                directory, f=self.nodes // 2, name=CLUSTER, application=self.application
+            )
             self._cluster.start()
             self._cluster.wait_ready()
         except ClusterError as error:
@@ -201,3 +229,39 @@ class Ours(WireSystem):
 
     def dial(self, address: Address, timeout_s: float, value_bytes: int, first: int) -> BankSession:
         return BankSession(address, timeout_s, CLUSTER, first)
+
+    def load_batches(
+        self,
+        connections: int,
+        outstanding: int,
+        batch: int,
+        seconds: float,
+        at_start: Callable[[], None],
+        at_end: Callable[[], None],
+    ) -> Sample:
+        address = self.addresses()[self.leader()]
+        firsts = itertools.count(1, 7919)
+        return run_load(
+            lambda: SeriesSession(address, TIMEOUT_S, CLUSTER, next(firsts), batch),
+            connections,
+            outstanding,
+            seconds,
+            at_start,
+            at_end,
+        )
+
+
+class OursKv(Ours):
+    """The same nodes with the key-value store."""
+
+    name = "ours-kv"
+    title = "Paxos-Twisted (kv)"
+    has_values = True
+    has_batches = False
+    application = "kv"
+
+    def settings(self) -> list[str]:
+        return [super().settings()[0], "puts into the key-value store, values as the others have them"]
+
+    def dial(self, address: Address, timeout_s: float, value_bytes: int, first: int) -> KvSession:
+        return KvSession(address, timeout_s, CLUSTER, first, value_bytes)

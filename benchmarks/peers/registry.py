@@ -1,7 +1,7 @@
 """All systems, by name."""
 
 from benchmarks.peers.etcd import Etcd
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours import Ours, OursKv
 from benchmarks.peers.pysyncobj import (
     PySyncObjInside,
     PySyncObjJournal,
@@ -16,6 +16,7 @@ ALL: dict[str, type[System]] = {
     system.name: system
     for system in (
         Ours,
+        OursKv,
         Etcd,
         ZooKeeper,
         PySyncObjSynced,

@@ -31,6 +31,8 @@ class System(ABC):
     """As the tables show it."""
     has_values: ClassVar[bool] = True
     """Whether the size of what is written can be chosen."""
+    has_batches: ClassVar[bool] = False
+    """Whether `load_batches` works."""
     warm_up_s: ClassVar[float] = 2.0
     """Load before the first measurement of a turn."""
 
@@ -109,6 +111,22 @@ class System(ABC):
         Raises:
             LoadError, OSError, PeerError: it did not work.
         """
+
+    def load_batches(
+        self,
+        connections: int,
+        outstanding: int,
+        batch: int,
+        seconds: float,
+        at_start: Callable[[], None],
+        at_end: Callable[[], None],
+    ) -> Sample:
+        """The same with many operations in each request. Only called for systems that have them.
+
+        Raises:
+            LoadError, OSError, PeerError: it did not work.
+        """
+        raise PeerError(f"{self.title} has no batches")
 
     @abstractmethod
     def outage(self) -> float:

@@ -19,6 +19,7 @@ def test_each_operation_stands_in_its_slot(tmp_path: Path, cut: int) -> None:
     commands = [Series(ONE, -1, 1, 1, OPS), None, None, Command(ONE, -1, 2, 2, BankOp(DEPOSIT, 9, 1)), None]
     log.on_applied(Slot(10), commands[:cut])
     log.on_applied(Slot(10 + cut), commands[cut:])
+    log._file.close()
     found = read_applied(tmp_path / "applied")
     accounts = [entry["op"] and entry["op"]["account"] for _, entry in sorted(found.items())]
     assert accounts == [1, 2, 3, 9, None]
