@@ -156,6 +156,8 @@ def split(facts: Facts) -> Anatomy:
     if fault_ns is not None and fault_ns >= wait.end_ns:
         raise NoFailover("the wait was over before the fault came")
     begun_ns = wait.start_ns if fault_ns is None else max(fault_ns, wait.start_ns)
+    if facts.events and not any(event.event == "leader" for event in facts.events):
+        return _without_leader(facts, fault_ns)
     old = _old_leader(facts, begun_ns)
     election = _election(facts, begun_ns, old)
     cuts = _Cuts(wait.start_ns, wait.end_ns)
@@ -187,6 +189,35 @@ def split(facts: Facts) -> Anatomy:
         new_leader=election.winner,
         rnd=election.rnd,
         attempts=election.attempts,
+        parts=cuts.parts,
+        uncertainty_ms=facts.uncertainty_ns / MS,
+        notes=_notes(facts, fault_ns),
+    )
+
+
+def _without_leader(facts: Facts, fault_ns: int | None) -> Anatomy:
+    """Nobody leads, so nobody is elected: the client finds another replica, and that one recovers what the lost one
+    had left open before it can answer."""
+    wait = facts.wait
+    cuts = _Cuts(wait.start_ns, wait.end_ns)
+    if fault_ns is not None:
+        cuts.until(fault_ns, BEFORE, "an ordinary request is under way")
+    for stop_ns, phase, text, timer in client_phases(wait, facts.addresses):
+        cuts.until(min(stop_ns, wait.sent_ns), phase, text, timer)
+    if not wait.steps:  # it is at another replica, whose commands conflict with those that the lost one had begun
+        cuts.until(wait.end_ns, FILL, "what the lost replica had left open is recovered, and then the request executed")
+    cuts.until(wait.sent_ns, RECONNECT, "the client turns to another replica")
+    address = next((step.address for step in reversed(wait.steps) if step.what in ("welcome", "use")), "")
+    text = f"{_name(facts.addresses, address)} recovers what the request conflicts with, decides it and answers"
+    cuts.until(wait.end_ns, FIRST_COMMIT, text)
+    return Anatomy(
+        client=wait.client,
+        gap_ms=wait.length_ns / MS,
+        fault_ms=None if fault_ns is None else (fault_ns - wait.start_ns) / MS,
+        old_leader=None,
+        new_leader=facts.addresses.get(address, NOBODY),
+        rnd=None,
+        attempts=0,
         parts=cuts.parts,
         uncertainty_ms=facts.uncertainty_ns / MS,
         notes=_notes(facts, fault_ns),
@@ -247,14 +278,14 @@ def _election(facts: Facts, begun_ns: int, old: int | None) -> _Election:
         raise NoFailover("leadership did not move")
     winner, rnd = won[-1].node, won[-1].rnd
 
-    def last(name: str, until_ns: int, default_ns: int) -> int:
-        times = [each.time_ns for each in events if each.node == winner and each.event == name]
+    def last(names: tuple[str, ...], until_ns: int, default_ns: int) -> int:
+        times = [each.time_ns for each in events if each.node == winner and each.event in names]
         return max((time_ns for time_ns in times if time_ns <= until_ns), default=default_ns)
 
-    promised_ns = last("promised", won[-1].time_ns, won[-1].time_ns)
-    phase1_ns = last("phase1", promised_ns, promised_ns)
+    promised_ns = last(("promised", "view"), won[-1].time_ns, won[-1].time_ns)
+    phase1_ns = last(("phase1", "view_asked"), promised_ns, promised_ns)
     filled = [e.time_ns for e in events if e.node == winner and e.event == "filled" and e.time_ns >= promised_ns]
-    started_ns = last("started", phase1_ns, 0) or None
+    started_ns = last(("started",), phase1_ns, 0) or None
     given_up = [
         event
         for event in events
@@ -267,7 +298,7 @@ def _election(facts: Facts, begun_ns: int, old: int | None) -> _Election:
         lost_ns=lost.time_ns,
         lost_at=lost.node,
         noticed_ns=next((event.time_ns for event in given_up if event.node == winner), lost.time_ns),
-        campaign_ns=last("campaign", phase1_ns, phase1_ns),
+        campaign_ns=last(("campaign",), phase1_ns, phase1_ns),
         phase1_ns=phase1_ns,
         promised_ns=promised_ns,
         filled_ns=filled[0] if filled else facts.wait.end_ns,

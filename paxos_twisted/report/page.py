@@ -183,6 +183,8 @@ def _parts_table(anatomy: Anatomy, others: Sequence[Anatomy]) -> str:
     tries = f"{anatomy.attempts} campaign{'s' * (anatomy.attempts != 1)}"
     total = f"<tr class=total><td>together</td><td></td><td></td><td class=n>{anatomy.gap_ms:,.1f}</td><td></td></tr>"
     text = f"{moved} in round {anatomy.rnd} after {tries}. {answer}"
+    if anatomy.rnd is None:
+        text = answer  # nobody leads, and nobody was elected
     if anatomy.uncertainty_ms >= 0.1:
         text += f" Times of different machines are known to ± {anatomy.uncertainty_ms:.1f} ms."
     if len(others) > 1:

@@ -238,3 +238,29 @@ def test_parts_follow_each_other_and_make_up_the_wait(
     assert sum(part.ms for part in anatomy.parts) == pytest.approx(anatomy.gap_ms)
     assert set(anatomy.phases_ms) == set(PHASES)
     assert 0 <= anatomy.timer_share <= 1 + 1e-9
+
+
+def test_primary_backup_has_a_view_instead_of_a_round() -> None:
+    events = [
+        *BEFORE_IT[:2],
+        event(14, 2, "link_lost", 3),
+        event(16, 2, "link_refused", 3),
+        event(16, 2, "leader", NOBODY, cause="suspect"),
+        event(17, 2, "view_asked", rnd=7),
+        event(30, 2, "view", 2, rnd=7),
+        event(30, 2, "leader", 2, rnd=7, cause="view"),
+        event(33, 2, "filled", rnd=7),
+    ]
+    anatomy = split(facts(events, 36, 4, *FOUND))
+    assert [anatomy.phases_ms[phase] for phase in (DETECT, ELECT, PHASE1, FILL, FIRST_COMMIT)] == [15, 1, 13, 3, 3]
+
+
+def test_without_a_leader_the_client_finds_another_replica() -> None:
+    """EPaxos: nobody is elected."""
+    events = [event(2, 1, "link_lost", 3), event(3, 2, "suspected", 3, cause="link")]
+    anatomy = split(facts(events, 40, 4, *FOUND))
+    assert anatomy.phases_ms[RECONNECT] == 3
+    assert anatomy.phases_ms[FIRST_COMMIT] == 36
+    assert anatomy.new_leader == 2
+    assert anatomy.is_explained
+    assert split(facts(events, 40, 4)).phases_ms[FILL] == 39, "a client of another replica waits for conflicts"
