@@ -6,7 +6,8 @@ How a node joins without losing anything:
 
 1. The primary sends it what it has, and goes on committing without it.
 2. When it has nearly everything, it is `joining`: from now on nothing is committed without it.
-3. When it has everything that is committed, and not before, the primary asks for the view with it.
+3. When it has everything that is committed, and not before, the primary asks for the view with it. (Also everything
+   that the primary held when its epoch began: that may have been committed, and it was not told.)
 4. So when that view is decided, at whatever moment, its new member holds every committed slot.
 5. What was asked for cannot be taken back: `asked` stays required until the epoch is over.
 """

@@ -871,12 +871,14 @@ class PrimaryBackup:
 
     def _wanted_members(self, primary: Primary) -> tuple[NodeId, ...]:
         """The view as it should be: who is there and keeps up; and behind them who holds all that is committed."""
+        # What was held when the epoch began may have been committed before, though this node was not told.
+        committed = max(self.log.adu, primary.stop - 1)
         stay = [node for node in primary.view.queue if self._keeps_up(primary, node)]
         join = [
             node
             for node in sorted(primary.joining)
             if node not in primary.view.members
-            and primary.followers[node].acked >= self.log.adu
+            and primary.followers[node].acked >= committed
             and self._keeps_up(primary, node)
         ]
         return (self.node, *stay, *join)

@@ -505,3 +505,36 @@ def test_views_that_come_and_go_for_days_are_summed_up(monkeypatch: pytest.Monke
     cluster.start(NodeId(2))
     assert cluster[2].epoch >= epoch
     cluster.run_until(cluster.is_level)
+
+
+def test_who_joins_has_also_what_the_primary_before_may_have_committed() -> None:
+    """1. Node 1 commits with nodes 2 and 3, and dies. 2. Node 2 has it, and does not know that it is committed. 3. It may
+    not take node 4 into its view before node 4 has it: node 4 could be the next primary."""
+    cluster = world(5)
+    cluster.kill(5)
+    cluster.kill(4)
+    cluster.run_until(lambda: cluster[1].view.members == (1, 2, 3))
+    cluster.propose(1, 2)
+    while cluster[1].adu < 1:
+        cluster.deliver(0)
+        for node in cluster.running:
+            cluster.write(node)
+    cluster.under_way.clear()
+    assert cluster[2].adu == -1
+    cluster.kill(1)
+    cluster.isolate(3)
+    cluster.start(NodeId(4))
+    cluster.start(NodeId(5))
+    cluster.run_until(lambda: cluster[2].takes_commands)
+    primary = cluster[2].primary
+    assert primary is not None
+    primary.joining.add(NodeId(4))
+    primary.followers[NodeId(4)].acked = cluster[2].adu
+    if cluster[2].adu < 1:
+        assert 4 not in cluster[2]._wanted_members(primary)
+    primary.joining.clear()
+    primary.followers[NodeId(4)].acked = -1
+    cluster.heal()
+    cluster.start(NodeId(1))
+    cluster.run_until(cluster.is_level)
+    assert cluster.answered == 2
