@@ -34,7 +34,10 @@ SPELLINGS: Final = {
 
 _DURATION = re.compile(r"\d+(\.\d+)?(ms|s)")
 
-_engine = click.option("--engine", type=click.Choice(list(ENGINES)), default="multipaxos", show_default=True)
+# These runs are about primaries that die: a leaderless engine has none. (paxoscluster soak breaks that one.)
+WITH_A_PRIMARY: Final = [name for name in ENGINES if name != "epaxos"]
+
+_engine = click.option("--engine", type=click.Choice(WITH_A_PRIMARY), default="multipaxos", show_default=True)
 _json = click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 _dir = click.option(
     "--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here."

@@ -25,9 +25,18 @@ from paxos_twisted.node import logs, message_trace
 from paxos_twisted.node.config import Config, ConfigError, load
 from paxos_twisted.node.extras import NO_EXTRAS, Extras, check_skip_slots, parse_slots
 from paxos_twisted.node.quantities import Address, parse_address, parse_duration
+from paxos_twisted.spellings import Spelling, respell
 from paxos_twisted.types import NodeId
 
 DESCRIPTION = "A replica of a Paxos-Twisted cluster."
+
+SPELLINGS = {
+    "-uid": Spelling("--uid"),
+    "-port": Spelling("--port"),
+    "-skip_slots": Spelling("--skip-slots"),
+    "-loss": Spelling("--loss"),
+}
+"""Options as the chat's and the auction's texts write them. (-c is understood anyway.)"""
 
 EXIT_USAGE = 2
 """The command line or the configuration is wrong."""
@@ -45,6 +54,13 @@ class Options(usage.Options):
     optParameters: ClassVar[list[list[Any]]] = [
         ["config", "c", None, "The cluster's configuration, the same file for all nodes."],
         ["node-id", "i", None, "Which of its nodes this one is."],
+        [
+            "uid",
+            None,
+            None,
+            "The same as the chat's text counts: 0 is the node with the highest id, which leads first.",
+        ],
+        ["port", None, None, "The same by the port of its address, as the auction's text does."],
         ["data-dir", "d", None, "Keep the data here, instead of where the configuration says."],
         ["listen", None, None, "Listen on this host:port (e.g. 0.0.0.0:7101), but be known by the configured address."],
         ["http", None, None, "Answer HTTP on this host:port, instead of the configured one."],
@@ -131,6 +147,8 @@ class Options(usage.Options):
         self._choose_log()
 
     def _given_node_id(self) -> NodeId | None:
+        if self["uid"] or self["port"]:
+            return self._named_otherwise()
         text = self["node-id"] or self.environ.get("PAXOS_NODE_ID")
         if not text:
             if not self["check"]:
@@ -142,6 +160,26 @@ class Options(usage.Options):
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
             raise usage.UsageError(f'--node-id: "{text}" is not a number')
         return NodeId(int(text))
+
+    def _named_otherwise(self) -> NodeId:
+        option, text = ("uid", self["uid"]) if self["uid"] else ("port", self["port"])
+        if self["node-id"] or (self["uid"] and self["port"]):
+            raise usage.UsageError("--node-id, --uid and --port name the same thing: say one of them")
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise usage.UsageError(f'--{option}: "{text}" is not a number')
+        try:
+            nodes = load(self["config"] or self.environ["PAXOS_CONFIG"]).nodes
+        except ConfigError as error:
+            _exit(error.problems)
+        if option == "uid":
+            found = [node.id for uid, node in enumerate(reversed(nodes)) if uid == int(text)]
+            known = f"0 to {len(nodes) - 1}"
+        else:
+            found = [node.id for node in nodes if node.address.port == int(text)]
+            known = ", ".join(str(node.address.port) for node in nodes)
+        if len(found) != 1:
+            raise usage.UsageError(f"--{option}: {text} names no node, or several; there are {known}")
+        return found[0]
 
     def _given_extras(self) -> Extras:
         skips: frozenset[int] = frozenset()
@@ -273,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     twistd = _Foreground()
     try:
-        twistd.parseOptions(["--nodaemon", "--pidfile=", "paxosnode", *given])
+        twistd.parseOptions(["--nodaemon", "--pidfile=", "paxosnode", *respell(given, SPELLINGS)])
     except usage.UsageError as error:
         print(f"paxosnode: {error}\nTry: paxosnode --help", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
