@@ -16,6 +16,7 @@ import msgspec
 
 from paxos_twisted.check.history import History
 from paxos_twisted.core.command import Command
+from paxos_twisted.core.engine import Engine
 from paxos_twisted.core.table import Table
 from paxos_twisted.net.faults import FaultLayer, Rule
 from paxos_twisted.sim.clients import SimClient
@@ -196,6 +197,12 @@ class Cluster:
         leader = self.leader()
         assert leader is not None
         return leader
+
+    def engine(self, node: NodeId) -> Engine:
+        """The engine of a node that is up."""
+        engine = self.nodes[node].engine
+        assert engine is not None
+        return engine
 
     def followers(self) -> list[NodeId]:
         """All nodes but the leader."""

@@ -96,6 +96,8 @@ def scenario(name: str | None, seeds: int, start: int, is_traced: bool) -> None:
     for one in SCENARIOS.values() if name is None else [SCENARIOS[name]]:
         for seed in range(start, start + seeds):
             outcome = run_scenario(one, seed, Trace(60, click.echo if is_traced else None))
+            if name is not None and outcome.told:
+                click.echo("\n".join(outcome.told))
             if outcome.error:
                 failed += 1
                 click.echo("\n".join(outcome.tail) if not is_traced else "")

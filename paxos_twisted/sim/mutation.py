@@ -16,7 +16,8 @@ from paxos_twisted.sim.nemesis import Mix
 from paxos_twisted.sim.scenario import run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
 from paxos_twisted.sim.small import Limits
-from paxos_twisted.sim.swarm import Plan, Run, draw_plan, run_seed
+from paxos_twisted.sim.subjects import SUBJECTS
+from paxos_twisted.sim.swarm import Plan, Run, World, draw_plan, run_seed
 
 Patch = Callable[[Callable[[Any, str, Any], None]], None]
 
@@ -35,6 +36,16 @@ class Mutant(msgspec.Struct, frozen=True):
     """What its runs have more of than others, see `plan_for`; "" for nothing."""
     scenario: str = ""
     """Its runs are those of this named scenario instead."""
+    engine: str = "multipaxos"
+    nodes: int = 0
+    """0: drawn from the seed."""
+    is_rare: bool = False
+    """Takes so many seeds that only `paxossim mutants` looks for it, and not the tests."""
+
+    @property
+    def world(self) -> World:
+        """What its runs simulate."""
+        return World(self.engine, nodes=self.nodes)
 
 
 MIX_LIMP = Mix(**dict.fromkeys(Mix.__struct_fields__, 0.0) | {"coups": 5.0, "messages": 1.0})
@@ -42,11 +53,20 @@ MIX_LIMP = Mix(**dict.fromkeys(Mix.__struct_fields__, 0.0) | {"coups": 5.0, "mes
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(name: str, rule: str, seeds_max: int = 40, stress: str = "", scenario: str = "") -> Callable[[Patch], Patch]:
+def mutant(
+    name: str,
+    rule: str,
+    seeds_max: int = 40,
+    stress: str = "",
+    scenario: str = "",
+    engine: str = "multipaxos",
+    nodes: int = 0,
+    is_rare: bool = False,
+) -> Callable[[Patch], Patch]:
     """Register a patch."""
 
     def register(patch: Patch) -> Patch:
-        MUTANTS[name] = Mutant(name, rule, patch, seeds_max, stress, scenario)
+        MUTANTS[name] = Mutant(name, rule, patch, seeds_max, stress, scenario, engine, nodes, is_rare)
         return patch
 
     return register
@@ -67,7 +87,7 @@ def applied(one: Mutant) -> Iterator[None]:
 
 def plan_for(one: Mutant, seed: int) -> Plan:
     """The seed's own plan, with more of what this mutant is sensitive to."""
-    plan = draw_plan(seed)
+    plan = draw_plan(seed, one.world)
     if one.stress == "rot":
         return msgspec.structs.replace(plan, mix=Mix(rot=4.0), pause_ms=120)
     if one.stress == "snapshots":
@@ -83,6 +103,13 @@ def plan_for(one: Mutant, seed: int) -> Plan:
         return msgspec.structs.replace(
             plan_for(msgspec.structs.replace(one, stress="limp"), seed), nodes=3, rules=rules
         )
+    if one.stress == "limp" and not SUBJECTS[one.engine].has_leader:
+        # Owners die with instances that only some have heard of, while others begin what interferes with them.
+        mix = msgspec.structs.replace(MIX_LIMP, limp=6.0, coups=0.0, kill=1.0)
+        habits = msgspec.structs.replace(
+            plan.habits, outstanding=4, think_ms=5, accounts=2, own_share=0.0, requests=2 * plan.habits.requests
+        )
+        return msgspec.structs.replace(plan, nodes=5, habits=habits, mix=mix, pause_ms=60, limits=Limits())
     if one.stress == "limp":
         settings = msgspec.structs.replace(plan.settings, alpha=max(8, plan.settings.alpha))
         habits = msgspec.structs.replace(plan.habits, outstanding=4, think_ms=5, requests=2 * plan.habits.requests)

@@ -62,6 +62,8 @@ class Stage:
         self.application = application
         self.trace = trace
         self.cluster: Cluster | None = None
+        self.told: list[str] = []
+        """Lines for people: what this run was meant to show."""
         self.rng = Cluster.stream_of(seed, "story")
 
     def make(self, nodes: int, *, changes: dict[str, Any] | None = None, **options: Any) -> Cluster:
@@ -93,6 +95,10 @@ class Stage:
         if not holds:
             where = self.cluster.describe() if self.cluster is not None else ""
             raise Violation(f"STORY: {text}. {where}")
+
+    def tell(self, text: str) -> None:
+        """Say something to whoever runs this scenario by hand."""
+        self.told.append(text)
 
     def progress(self, cluster: Cluster, requests: int = 5, bound_ms: int | None = None) -> int:
         """Run until `requests` more requests are answered; the time that took."""
@@ -127,4 +133,5 @@ def run_scenario(one: Scenario, seed: int | str, trace: Trace | None = None) -> 
         run.virtual_ms = cluster.scheduler.now_ms
     if trace is not None:
         run.tail = tuple(trace.tail)
+    run.told = tuple(stage.told)
     return run

@@ -68,6 +68,8 @@ class Run(msgspec.Struct):
     """Virtual time from the last fault's end until everything was answered and all nodes were level."""
     tail: tuple[str, ...] = ()
     """The end of the trace, when there was one."""
+    told: tuple[str, ...] = ()
+    """What a named scenario has to say to people."""
 
 
 class Plan(msgspec.Struct, frozen=True):

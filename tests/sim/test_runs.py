@@ -11,23 +11,32 @@ from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.main import main
 from paxos_twisted.sim.scenario import Scenario, run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
+from paxos_twisted.sim.subjects import SUBJECTS
 from paxos_twisted.sim.subjects.multipaxos import engine_of, rounds_burnt
-from paxos_twisted.sim.swarm import draw_plan, run_seed, run_swarm
+from paxos_twisted.sim.swarm import World, draw_plan, run_seed, run_swarm
 from paxos_twisted.sim.trace import Trace
+from paxos_twisted.sim.workloads import WORKLOADS
 
 pytestmark = pytest.mark.simulation
+
+WORLDS = [
+    *(World(engine, application) for engine in sorted(SUBJECTS) for application in sorted(WORKLOADS)),
+    *(World("epaxos", "bank", nodes) for nodes in (3, 5, 7)),
+]
 
 DIGEST = """
 from paxos_twisted.sim.scenario import run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
-from paxos_twisted.sim.subjects.multipaxos import engine_of, rounds_burnt
-from paxos_twisted.sim.swarm import run_seed
+from paxos_twisted.sim.swarm import World, run_seed
 from paxos_twisted.sim.trace import Trace
 trace = Trace()
 for seed in (2, 5, 11):
     run = run_seed(seed, trace)
     assert not run.error, run.error
-for name in ("power-cut-all", "laggard-snapshot"):
+for engine, application in (("epaxos", "kv"), ("epaxos", "bank"), ("primary-backup", "auction")):
+    run = run_seed(3, trace, world=World(engine, application, 3))
+    assert not run.error, run.error
+for name in ("power-cut-all", "laggard-snapshot", "collected-instance"):
     run_scenario(SCENARIOS[name], 1, trace)
 print(trace.lines, trace.digest())
 """
@@ -75,6 +84,13 @@ def test_a_swarm_of_seeds_is_clean() -> None:
     assert summary.leader_changes > 200
 
 
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: f"{world.engine} {world.application} {world.nodes or ''}")
+def test_a_small_swarm_of_each_world_is_clean(world: World) -> None:
+    """All engines, all applications, all sizes; `make sim ENGINE=… APPLICATION=… NODES=…` runs more."""
+    summary = run_swarm(range(910_000, 910_008), 1, world=world)
+    assert not summary.failures, f"{summary.failures[0].seed}: {summary.failures[0].error}"
+
+
 def test_plans_reach_the_corners() -> None:
     plans = [draw_plan(seed) for seed in range(300)]
     assert {plan.nodes for plan in plans} == {3, 5, 7}
@@ -119,14 +135,14 @@ def test_memory_stays_bounded() -> None:
 
 @pytest.mark.parametrize("one", SCENARIOS.values(), ids=lambda one: f"{one.number} {one.name}: {one.must_hold}")
 def test_scenario(one: Scenario) -> None:
-    for seed in range(3):
+    for seed in range(3 if one.engine == "multipaxos" else 2):
         run = run_scenario(one, seed)
         assert not run.error, f"{run.error} (paxossim scenario {one.name} --start {seed} --seeds 1 --trace)"
 
 
 def test_all_scenarios_are_there() -> None:
     later = {32, 33, 34, 35, 36, 37, 39, 40}  # membership, the handshake's own tests, leases and quorum reads
-    assert {one.number for one in SCENARIOS.values()} == set(range(1, 54)) - later
+    assert {one.number for one in SCENARIOS.values()} == set(range(1, 75)) - later
 
 
 def test_the_command_line() -> None:

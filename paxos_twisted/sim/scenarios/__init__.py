@@ -5,6 +5,6 @@ Not here: 32 to 36 (membership), 39 and 40 (leases and quorum reads) are for the
 """
 
 from paxos_twisted.sim.scenario import SCENARIOS
-from paxos_twisted.sim.scenarios import crashes, disks, epaxos, links, messages, snapshots
+from paxos_twisted.sim.scenarios import crashes, disks, epaxos, links, messages, primary_backup, snapshots
 
-__all__ = ["SCENARIOS", "crashes", "disks", "epaxos", "links", "messages", "snapshots"]
+__all__ = ["SCENARIOS", "crashes", "disks", "epaxos", "links", "messages", "primary_backup", "snapshots"]

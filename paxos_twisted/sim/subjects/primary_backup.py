@@ -14,7 +14,7 @@ The view log inside is Multi-Paxos and is checked as such.
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -33,6 +33,10 @@ from paxos_twisted.sim.subjects.multipaxos import SETTINGS as VIEW_SETTINGS
 from paxos_twisted.sim.subjects.multipaxos import MultiPaxosInvariants
 from paxos_twisted.sim.subjects.subject import Subject
 from paxos_twisted.types import NodeId, Slot
+from paxos_twisted.wire.client import Reply
+
+if TYPE_CHECKING:
+    from paxos_twisted.sim.cluster import Cluster
 
 SETTINGS = Settings(**{name: getattr(VIEW_SETTINGS, name) for name in VIEW_SETTINGS.__struct_fields__})
 """As for Multi-Paxos."""
@@ -74,6 +78,8 @@ class PrimaryBackupInvariants(LogInvariants):
     def __init__(self, nodes: Sequence[NodeId], model: Model, mode: str) -> None:
         super().__init__(nodes, model)
         self.is_safe = mode == SAFE
+        self.split = ""
+        """Mode no-partitions: how it showed that two primaries had taken commands."""
         self.view_log = ViewLogInvariants(nodes, model)
         self.epochs: dict[Epoch, View] = {}
         """Every view that anybody has heard of."""
@@ -96,6 +102,11 @@ class PrimaryBackupInvariants(LogInvariants):
         """How often the primary changed."""
         primaries = [self.served[epoch] for epoch in sorted(self.served)]
         return sum(before != after for before, after in pairwise(primaries))
+
+    def newest_view(self) -> View:
+        """The view of the highest epoch in which somebody serves."""
+        served = [epoch for epoch in self.served if epoch in self.epochs]
+        return self.epochs[max(served)] if served else View(0, ())
 
     def on_started(self, node: NodeId, incarnation: int) -> None:
         """As in the base class."""
@@ -203,6 +214,23 @@ class PrimaryBackupInvariants(LogInvariants):
 
     # ---- applying
 
+    def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | None], results: list[Any]) -> None:
+        """As in the base class. Mode no-partitions promises nothing once there are two primaries: then that is noted,
+        and nothing is checked any more."""
+        if self.split:
+            return
+        try:
+            super().on_applied(node, slot, commands, results)
+        except Violation as violation:
+            if self.is_safe:
+                raise
+            self.split = str(violation)
+
+    def on_reply(self, node: NodeId, reply: Reply) -> None:
+        """As in the base class."""
+        if not self.split:
+            super().on_reply(node, reply)
+
     def check_first(self, node: NodeId, slot: Slot, command: Command[Any] | None) -> None:
         """AGR: every member of a view holds it, as the primary of that view gave it."""
         value = encoded(command)
@@ -290,3 +318,9 @@ class PrimaryBackupSubject(Subject):
     def survives_rot(self, settings: Any) -> bool:
         """When all others are gone the view has one member, and what rots there nobody else has."""
         return False
+
+
+def evidence(cluster: "Cluster") -> PrimaryBackupInvariants:
+    """What is known of a cluster that runs primary-backup."""
+    assert isinstance(cluster.invariants, PrimaryBackupInvariants)
+    return cluster.invariants

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from paxos_twisted.apps.bank import BankResult
-from paxos_twisted.core.command import NOOP, array_of, split_run
+from paxos_twisted.core.command import NOOP, Command, array_of, split_run
 from paxos_twisted.core.engine import Returned
 from paxos_twisted.core.multipaxos import replica
 from paxos_twisted.core.multipaxos.acceptor import Acceptor
@@ -20,11 +20,9 @@ from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.core.sessions import Sessions
 from paxos_twisted.limits import ROUND_STRIDE
 from paxos_twisted.node.driver import Driver
-from paxos_twisted.sim.mutation import MUTANTS, hunt, mutant
+from paxos_twisted.sim.mutation import mutant
 from paxos_twisted.types import NO_ROUND, NodeId
 from paxos_twisted.wire.client import Answer
-
-__all__ = ["MUTANTS", "hunt"]
 
 # ---- persist, then promise
 
@@ -390,7 +388,7 @@ def _deposed_answers_from_queue(put: Any) -> None:
     def mutated(self: Driver, returned: Returned) -> None:
         commands = self.state.decoder.decode(array_of(returned.batch.body, returned.batch.count))
         for command in commands:
-            if command is not None:
+            if isinstance(command, Command):
                 result = BankResult(command.op.account, 0)
                 self.clients.reply(command.client, Answer(command.client, command.seq, result))
 
