@@ -27,6 +27,7 @@ class Machine:
         self.node = node
         self.engine: PrimaryBackup | None = None
         self.durable: list[LogRecord] = []
+        self.rotten: set[int] = set()
         self.writes: list[tuple[int, list[Any]]] = []
         self.held: list[tuple[int, tuple[NodeId, ...], Any]] = []
         self.returned: list[Any] = []
@@ -72,11 +73,11 @@ class World:
     # Faults
 
     def start(self, node: NodeId) -> None:
-        """Start a node from its disk."""
+        """Start a node from its disk. Records that have rotted are known by their headers only."""
         machine = self.machines[node]
-        machine.engine = PrimaryBackup(
-            node, self.ids, self.settings, random.Random(self.rng.random()), list(machine.durable)
-        )
+        readable = [record for index, record in enumerate(machine.durable) if index not in machine.rotten]
+        lost = [machine.durable[index].header for index in sorted(machine.rotten)]
+        machine.engine = PrimaryBackup(node, self.ids, self.settings, random.Random(self.rng.random()), readable, lost)
         self.collect(node)
         for other in self.running:
             if other != node and not {(node, other), (other, node)} & self.cut:

@@ -78,3 +78,30 @@ def test_one_line_and_nothing_answered_is_lost(nodes: int, seed: int) -> None:
     rng = random.Random(seed)
     storm(world, rng, 900)
     finish(world)
+
+
+@pytest.mark.parametrize("nodes", [3, 5], ids=lambda nodes: f"{nodes} nodes")
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32))
+def test_rot_on_one_disk_never_makes_a_second_line(nodes: int, seed: int) -> None:
+    """It may stop the cluster, where nobody else has what has rotted; it must not make anybody forget or invent."""
+    world = World(nodes, seed)
+    rng = random.Random(seed)
+    victim = rng.choice(world.ids)
+    for _ in range(4):
+        storm(world, rng, 400)
+        machine = world.machines[victim]
+        if victim in world.running:
+            kill_quietly(world, victim)
+        if machine.durable:
+            machine.rotten.add(rng.randrange(len(machine.durable)))
+        start_quietly(world, victim)
+    for node in world.ids:
+        if node not in world.running:
+            start_quietly(world, node)
+    world.heal()
+    world.run(5000)
+    if world.primary is not None:
+        world.propose(world.primary.node, 2)
+        world.run(2000)
+        assert len(world.line) >= world.answered

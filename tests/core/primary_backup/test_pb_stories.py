@@ -508,8 +508,8 @@ def test_views_that_come_and_go_for_days_are_summed_up(monkeypatch: pytest.Monke
 
 
 def test_who_joins_has_also_what_the_primary_before_may_have_committed() -> None:
-    """1. Node 1 commits with nodes 2 and 3, and dies. 2. Node 2 has it, and does not know that it is committed. 3. It may
-    not take node 4 into its view before node 4 has it: node 4 could be the next primary."""
+    """1. Node 1 commits with nodes 2 and 3, and dies. 2. Node 2 has it, and does not know that it is committed. 3. It
+    may not take node 4 into its view before node 4 has it: node 4 could be the next primary."""
     cluster = world(5)
     cluster.kill(5)
     cluster.kill(4)
