@@ -23,7 +23,8 @@ ENTRY = Path("paxos_twisted/node/options.py")
 SEED = """
 
 # Seeded on purpose by ansible/tools/seeded_bug.py: this copy must fail its crash tests. Not part of the product.
-from paxos_twisted.sim.mutants import MUTANTS
+import paxos_twisted.sim.mutants
+from paxos_twisted.sim.mutation import MUTANTS
 
 MUTANTS[{rule!r}].patch(setattr)
 print("THIS NODE IS BROKEN ON PURPOSE: {rule} ({sentence})", file=sys.stderr, flush=True)
@@ -40,10 +41,11 @@ def rules(source: Path) -> dict[str, str]:
     Raises:
         SeedError: this tree has none.
     """
-    text = (source / "paxos_twisted/sim/mutants.py").read_text()
-    found = dict(re.findall(r'^@mutant\(\s*"([^"]+)",\s*"([^"]+)"', text, re.MULTILINE))
+    found: dict[str, str] = {}
+    for path in sorted((source / "paxos_twisted/sim/mutants").glob("*.py")):
+        found.update(re.findall(r'^@\w+\(\s*"([^"]+)",\s*"([^"]+)"', path.read_text(), re.MULTILINE))
     if not found:
-        raise SeedError(f"{source} has no rules to switch off in paxos_twisted/sim/mutants.py")
+        raise SeedError(f"{source} has no rules to switch off in paxos_twisted/sim/mutants")
     return found
 
 
