@@ -45,6 +45,7 @@ def shared_options(function: Function) -> Function:
     options = [
         click.option("--nodes", metavar="HOST:PORT,…", help="Addresses of the nodes.  [env: PAXOS_NODES]"),
         click.option(
+            "-c",
             "--config",
             type=click.Path(path_type=Path),
             help=f"Cluster configuration to read the addresses from; {DEFAULT_FILE} in the current folder is found by "

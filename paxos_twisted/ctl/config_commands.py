@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from paxos_twisted.apps.registry import APPLICATIONS
+from paxos_twisted.core.registry import ENGINES
 from paxos_twisted.ctl.command_line import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -67,19 +69,41 @@ def _summary(file: Path, config: Config) -> str:
     "-f", "f", type=click.IntRange(1, (NODES_MAX - 1) // 2), default=1, show_default=True, help="Nodes that may fail."
 )
 @click.option("--cluster", default="local", show_default=True, help="Name of the cluster.")
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="multipaxos", show_default=True)
+@click.option("--application", type=click.Choice(list(APPLICATIONS)), default="bank", show_default=True)
 @click.option("--profile", type=click.Choice(["default", "lab"]), default="default", show_default=True)
 @click.option("--base-port", type=click.IntRange(1, 65_000), default=7100, show_default=True, help="Node i: this + i.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of all nodes.")
 @click.option("--data", default="data", show_default=True, help="Folder of the data directories.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, with a secret beside it.")
-def make(f: int, cluster: str, profile: str, base_port: int, host: str, data: str, out: Path | None) -> None:
+def make(
+    f: int,
+    cluster: str,
+    engine: str,
+    application: str,
+    profile: str,
+    base_port: int,
+    host: str,
+    data: str,
+    out: Path | None,
+) -> None:
     """Make a configuration of 2f+1 nodes on one machine.
 
     It is printed; or, with --out, written together with a secret, which nodes need to take orders.
     """
 
     def text(secret: str | None) -> str:
-        return make_config(f, base_port, data, cluster=cluster, profile=profile, host=host, secret_file=secret)
+        return make_config(
+            f,
+            base_port,
+            data,
+            cluster=cluster,
+            engine=engine,
+            application=application,
+            profile=profile,
+            host=host,
+            secret_file=secret,
+        )
 
     if out is None:
         click.echo(text(None), nl=False)
