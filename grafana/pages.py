@@ -119,4 +119,66 @@ CLIENTS: Final = Page(
     ),
 )
 
-PAGES: Final = (OVERVIEW, FAILOVER, NODE, CLIENTS)
+ENGINES: Final = Page(
+    uid="paxos-engines",
+    title="Paxos: Engines side by side",
+    story="What clients get from each engine and what it costs, for all clusters that Prometheus knows: start two of "
+    "them with different engines and the same load. Below, what only EPaxos and only primary-backup have.",
+    sections=(
+        section("What clients get", shelf(8, (8, p.SIDE_ANSWERS), (8, p.SIDE_HALF), (8, p.SIDE_P99))),
+        section(
+            "What it costs",
+            shelf(8, (8, p.SIDE_CPU), (8, p.SIDE_MESSAGES), (8, p.SIDE_BYTES)),
+            shelf(8, (8, p.SIDE_COMMIT), (8, p.SIDE_FSYNCS), (8, p.SIDE_BUSIEST)),
+        ),
+        section(
+            "EPaxos: the chosen cluster",
+            shelf(8, (8, p.EPAXOS_COMMITS), (8, p.EPAXOS_FAST), (8, p.EPAXOS_TROUBLE)),
+            shelf(8, (8, p.EPAXOS_LAG), (8, p.EPAXOS_GRAPH), (8, p.EPAXOS_COMPONENTS)),
+        ),
+        section(
+            "Primary-backup: the chosen cluster",
+            shelf(8, (8, p.VIEW_EPOCH), (8, p.VIEW_BACKUPS), (8, p.BACKUP_LAG)),
+        ),
+        SCRAPE_HEALTH,
+    ),
+)
+
+CHAT: Final = Page(
+    uid="paxos-chat",
+    title="Paxos: Chat",
+    story="How much is said, who listens, and what a failover does to it.",
+    sections=(
+        section("Now", shelf(5, (5, p.HEALTH), (5, p.LEADER), (4, p.CHAT_ROOMS), (5, p.CHAT_KEPT), (5, p.LATENCY_NOW))),
+        section("What is said", shelf(9, (12, p.CHAT_POSTED), (12, p.LATENCY_BY_OP))),
+        section("Who listens", shelf(8, (8, p.FOLLOWERS), (8, p.FEED_EVENTS), (8, p.CONNECTIONS))),
+        section("Failovers", shelf(7, (24, p.FOLLOWED)), shelf(8, (12, p.CHAT_KEPT_OVER_TIME), (12, p.UNSERVED))),
+        SCRAPE_HEALTH,
+    ),
+)
+
+AUCTION: Final = Page(
+    uid="paxos-auction",
+    title="Paxos: Auction",
+    story="What is on offer, what is bid for it, and what a failover does to it.",
+    sections=(
+        section(
+            "Now",
+            shelf(
+                5,
+                (4, p.HEALTH),
+                (4, p.LEADER),
+                (4, p.AUCTIONS_LIVE),
+                (4, p.AUCTION_HIGHEST),
+                (4, p.AUCTION_END),
+                (4, p.AUCTIONS_KNOWN),
+            ),
+        ),
+        section("The bids", shelf(9, (12, p.AUCTION_HIGHEST_OVER_TIME), (12, p.AUCTION_BIDS))),
+        section("Who watches", shelf(8, (8, p.FOLLOWERS), (8, p.FEED_EVENTS), (8, p.LATENCY_BY_OP))),
+        section("Failovers", shelf(7, (24, p.FOLLOWED)), shelf(8, (12, p.AUCTION_LIVE_OVER_TIME), (12, p.UNSERVED))),
+        SCRAPE_HEALTH,
+    ),
+)
+
+PAGES: Final = (OVERVIEW, FAILOVER, NODE, CLIENTS, ENGINES, CHAT, AUCTION)

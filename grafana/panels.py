@@ -8,6 +8,7 @@ from grafana.looks import (
     GOOD,
     HEALTH_NAMES,
     NODE_NAMES,
+    PLAIN,
     UP_NAMES,
     WARN,
     Steps,
@@ -42,6 +43,9 @@ def up_to(limit: float, colour: str = BAD) -> Steps:
 
 NONE: Final = up_to(1)
 """Good if 0."""
+
+ANY: Final[Steps] = ((None, PLAIN), (0, PLAIN))
+"""No value is better than another."""
 
 GAP: Final[Steps] = ((None, GOOD), (FAILOVER_CRASH_S, WARN), (FAILOVER_POWER_CUT_S, BAD))
 """What a failover may take after the death of a process, and of a machine."""
@@ -429,6 +433,127 @@ GARBAGE = lines(
     unit="ops",
 )
 FILES = lines("Open files", "File descriptors in use: connections and the log.", q.FILES, unit="short")
+
+# Engines side by side
+
+SIDE_ANSWERS = lines(
+    "Answers", "Answered requests per second of each cluster, by the engine that it runs.", q.SIDE_ANSWERS, unit="reqps"
+)
+SIDE_HALF = lines(
+    "Half of all answers within", "The median time from a request's arrival to its answer.", q.SIDE_HALF, unit="s"
+)
+SIDE_P99 = lines(
+    "99 of 100 answers within",
+    "The time within which 99 of 100 requests were answered, at the node that answered.",
+    q.SIDE_P99,
+    unit="s",
+    steps=up_to(LATENCY_S),
+)
+SIDE_COMMIT = lines(
+    "99 of 100 commits within", "From a command's arrival at a node to its decision.", q.SIDE_COMMIT, unit="s"
+)
+SIDE_MESSAGES = lines(
+    "Messages per answer",
+    "Messages between nodes for each answered request, heartbeats too.",
+    q.SIDE_MESSAGES,
+    unit="short",
+)
+SIDE_BYTES = lines(
+    "Bytes per answer", "Bytes that nodes sent to each other for each answered request.", q.SIDE_BYTES, unit="bytes"
+)
+SIDE_CPU = lines(
+    "CPU per answer", "Processor time of all nodes together for each answered request.", q.SIDE_CPU, unit="s"
+)
+SIDE_FSYNCS = lines(
+    "Durable commits per answer",
+    "Groups of writes that all nodes together brought to disk for each answered request; below 1 they share.",
+    q.SIDE_FSYNCS,
+    unit="short",
+)
+SIDE_BUSIEST = lines(
+    "Share of the busiest node",
+    "Requests that arrived at the node that got most; near 1 with a leader, near 1/n without.",
+    q.SIDE_BUSIEST,
+    unit="percentunit",
+)
+EPAXOS_COMMITS = lines(
+    "Commits by path", "Instances decided per second on the fast and slow path, and by recoveries.", q.EPAXOS_COMMITS,
+    unit="ops", stacked=True,
+)  # fmt: skip
+EPAXOS_FAST = lines(
+    "Share of the fast path",
+    "Instances that took one round trip; conflicts and lost replicas take it away.",
+    q.EPAXOS_FAST,
+    unit="percentunit",
+)
+EPAXOS_GRAPH = lines(
+    "Instances known", "Instances that wait and that are kept, at the node that has most.", q.EPAXOS_GRAPH, unit="short"
+)
+EPAXOS_COMPONENTS = lines(
+    "Size of components",
+    "Instances that depend on each other in a circle and are executed as one, 99 of 100.",
+    q.EPAXOS_COMPONENTS,
+    unit="short",
+)
+EPAXOS_LAG = lines(
+    "From commit to execution",
+    "How long own instances waited for what they depend on, 99 of 100.",
+    q.EPAXOS_LAG,
+    unit="s",
+)
+EPAXOS_TROUBLE = lines(
+    "Recoveries and repetitions",
+    "Recoveries, commands proposed again, and chosen replicas that were silent, per second.",
+    *q.EPAXOS_TROUBLE,
+    unit="ops",
+)
+VIEW_EPOCH = lines(
+    "View", "The newest view that each node knows; each change is a new one.", q.VIEW_EPOCH, unit="none", steady=True
+)
+VIEW_BACKUPS = lines(
+    "Backups",
+    "Nodes that have everything that is committed, besides the primary.",
+    q.VIEW_BACKUPS,
+    unit="short",
+    steady=True,
+)
+BACKUP_LAG = lines(
+    "Backups behind",
+    "Slots that the primary has given out and a backup has not acknowledged.",
+    q.BACKUP_LAG,
+    unit="short",
+)
+
+# Chat and auctions
+
+CHAT_ROOMS = number("Rooms", "Rooms of the chat.", q.CHAT_ROOMS, steps=ANY)
+CHAT_KEPT = number("Messages kept", "Messages that the rooms keep.", q.CHAT_KEPT, steps=ANY)
+CHAT_POSTED = lines("Messages posted", "Messages put into rooms per second.", q.CHAT_POSTED, unit="ops")
+CHAT_KEPT_OVER_TIME = lines(
+    "Messages kept by each node", "The lines of healthy nodes lie on each other.", q.CHAT_KEPT_OVER_TIME, unit="short"
+)
+AUCTIONS_LIVE = number("Open auctions", "Auctions that take bids.", q.AUCTIONS_LIVE, steps=ANY)
+AUCTIONS_KNOWN = number("All auctions", "Auctions that are open or over.", q.AUCTIONS_KNOWN, steps=ANY)
+AUCTION_HIGHEST = number("Highest bid", "The highest bid of all open auctions.", q.AUCTION_HIGHEST, steps=ANY)
+AUCTION_END = number("Next deadline", "When the open auction ends that ends first.", q.AUCTION_END, unit=AGO)
+AUCTION_HIGHEST_OVER_TIME = lines(
+    "Highest bid over time",
+    "The highest bid of all open auctions; it falls when that auction ends.",
+    q.AUCTION_HIGHEST_OVER_TIME,
+    unit="short",
+    steady=True,
+)
+AUCTION_BIDS = lines(
+    "Bids", "Bids executed per second, by what became of them.", q.AUCTION_BIDS, unit="ops", stacked=True
+)
+AUCTION_LIVE_OVER_TIME = lines(
+    "Open auctions over time", "As each node has it; a failover must not close any.", q.AUCTION_LIVE_OVER_TIME,
+    unit="short", steady=True,
+)  # fmt: skip
+FOLLOWERS = lines("Followers", "Rooms or auctions that clients follow at each node.", q.FOLLOWERS, unit="short")
+FEED_EVENTS = lines(
+    "Events to followers", "Events per second that each node sent to followers.", q.FEED_EVENTS, unit="ops"
+)
 
 # Scrapes
 

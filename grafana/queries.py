@@ -268,6 +268,93 @@ NODES: Final[Sequence[tuple[str, str, Query]]] = (
 )
 """Columns of the table of nodes: title, unit, query."""
 
+# Engines side by side: of all clusters that Prometheus knows, so that two of them can be compared
+
+_ENGINE: Final = "* on (cluster, node) group_left (engine) paxos_node_info"
+_SIDES: Final = "{{engine}} ({{cluster}})"
+_OTHER_ENGINE: Final = "no cluster runs this engine"
+_ANSWERED: Final = f"sum by (cluster, engine) (rate(paxos_client_requests_total{{{SERVED}}}[{RATE}]) {_ENGINE})"
+
+
+def side_quantile(share: float, histogram: str) -> Query:
+    """A quantile of a histogram for each engine."""
+    rates = f"sum by (cluster, engine, le) (rate({histogram}_bucket[{RATE}]) {_ENGINE})"
+    return Query(f"histogram_quantile({share:g}, {rates})", _SIDES)
+
+
+def side_per_answer(counter: str, where: str = "") -> Query:
+    """How much of a counter each answer costs, over all nodes of a cluster."""
+    spent = f"sum by (cluster, engine) (rate({counter}{where}[{RATE}]) {_ENGINE})"
+    return Query(f"{spent} / ({_ANSWERED} > 0)", _SIDES)
+
+
+SIDE_ANSWERS: Final = Query(_ANSWERED, _SIDES)
+SIDE_HALF: Final = side_quantile(0.5, "paxos_client_request_duration_seconds")
+SIDE_P99: Final = side_quantile(0.99, "paxos_client_request_duration_seconds")
+SIDE_COMMIT: Final = side_quantile(0.99, "paxos_commit_duration_seconds")
+SIDE_MESSAGES: Final = side_per_answer("paxos_messages_sent_total")
+SIDE_BYTES: Final = side_per_answer("paxos_network_bytes_total", '{direction="sent"}')
+SIDE_CPU: Final = side_per_answer("process_cpu_seconds_total", f'{{job="{JOB}"}}')
+SIDE_FSYNCS: Final = side_per_answer("paxos_wal_fsync_duration_seconds_count")
+SIDE_BUSIEST: Final = Query(
+    f"max by (cluster, engine) (sum by (cluster, node, engine) (rate(paxos_client_requests_total[{RATE}]) {_ENGINE})) "
+    f"/ (sum by (cluster, engine) (rate(paxos_client_requests_total[{RATE}]) {_ENGINE}) > 0)",
+    _SIDES,
+)
+
+
+def of_engine(expr: str, legend: str) -> Query:
+    """What only one engine has."""
+    return Query(expr, legend, empty_when=_OTHER_ENGINE)
+
+
+EPAXOS_COMMITS: Final = of_engine(f"sum by (path) (rate(paxos_epaxos_commits_total{{{N}}}[{RATE}]))", "{{path}}")
+EPAXOS_FAST: Final = of_engine(
+    f'sum(rate(paxos_epaxos_commits_total{{{N}, path="fast"}}[{RATE}])) '
+    f"/ (sum(rate(paxos_epaxos_commits_total{{{N}}}[{RATE}])) > 0)",
+    "fast",
+)
+EPAXOS_GRAPH: Final = of_engine(f"max by (state) (paxos_epaxos_instances{{{N}}})", "{{state}}")
+EPAXOS_COMPONENTS: Final = of_engine(
+    f"histogram_quantile(0.99, sum by (le) (rate(paxos_epaxos_component_size_bucket{{{N}}}[{RATE}])))", "99 of 100"
+)
+EPAXOS_LAG: Final = of_engine(
+    f"histogram_quantile(0.99, sum by (node, le) (rate(paxos_epaxos_execution_lag_seconds_bucket{{{N}}}[{RATE}])))",
+    NODE,
+)
+EPAXOS_TROUBLE: Final = (
+    of_engine(f"sum(rate(paxos_epaxos_recoveries_total{{{N}}}[{RATE}]))", "recoveries"),
+    of_engine(f"sum(rate(paxos_epaxos_thrifty_fallbacks_total{{{N}}}[{RATE}]))", "thrifty fallbacks"),
+    of_engine(f"sum(rate(paxos_epaxos_proposed_again_total{{{N}}}[{RATE}]))", "proposed again"),
+)
+VIEW_EPOCH: Final = of_engine(f"max by (node) (paxos_view_epoch{{{N}}})", NODE)
+VIEW_BACKUPS: Final = of_engine(f"max(paxos_view_backups{{{C}}})", "backups")
+BACKUP_LAG: Final = of_engine(f"max by (peer) (paxos_backup_lag_slots{{{C}}})", "backup {{peer}}")
+
+# Chat and auctions
+
+_OTHER_APP: Final = "the cluster runs another application"
+
+
+def of_app(expr: str, legend: str, *, newest: bool = False) -> Query:
+    """What only one application has."""
+    return Query(expr, legend, now=newest, empty_when=_OTHER_APP)
+
+
+CHAT_ROOMS: Final = of_app(f"max(chat_rooms{{{C}}})", "rooms", newest=True)
+CHAT_KEPT: Final = of_app(f"max(chat_messages{{{C}}})", "messages", newest=True)
+CHAT_POSTED: Final = of_app(f"max(rate(chat_messages_posted_total{{{N}}}[{RATE}]))", "messages")
+CHAT_KEPT_OVER_TIME: Final = of_app(f"max by (node) (chat_messages{{{N}}})", NODE)
+AUCTIONS_LIVE: Final = of_app(f"max(auction_live{{{C}}})", "open", newest=True)
+AUCTIONS_KNOWN: Final = of_app(f"max(auction_known{{{C}}})", "all", newest=True)
+AUCTION_HIGHEST: Final = of_app(f"max(auction_highest_bid{{{C}}})", "highest bid", newest=True)
+AUCTION_END: Final = of_app(f"max(auction_end_timestamp_seconds{{{C}}} > 0) * 1000", "deadline", newest=True)
+AUCTION_HIGHEST_OVER_TIME: Final = of_app(f"max(auction_highest_bid{{{C}}})", "highest bid")
+AUCTION_BIDS: Final = of_app(f"max by (outcome) (rate(auction_bids_total{{{N}}}[{RATE}]))", "{{outcome}}")
+AUCTION_LIVE_OVER_TIME: Final = of_app(f"max by (node) (auction_live{{{N}}})", NODE)
+FOLLOWERS: Final = gauge("paxos_feed_followers")
+FEED_EVENTS: Final = rate("paxos_feed_events_total", "node", NODE)
+
 # Scrapes
 
 UP: Final = Query(f'max by (node) (up{{{N}, job="{JOB}"}})', NODE)

@@ -42,7 +42,9 @@ def panels(dashboard: Json) -> list[Json]:
 
 def of_dashboards() -> list[Expression]:
     """Expressions of panels and annotations."""
-    reasons = {query.expr: query.empty_when for query in vars(queries).values() if isinstance(query, queries.Query)}
+    several = (value if isinstance(value, tuple) else (value,) for value in vars(queries).values())
+    asked = (query for values in several for query in values if isinstance(query, queries.Query))
+    reasons = {query.expr: query.empty_when for query in asked}
     found = []
     for path in DASHBOARDS:
         dashboard = load(path)
