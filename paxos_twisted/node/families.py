@@ -31,7 +31,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 PEERS: Final = Source("peers", "ids of the other nodes")
-ENGINE: Final = Source("engine", "multipaxos")
+ENGINE: Final = Source("engine", "multipaxos, epaxos or primary-backup")
 APP: Final = Source("app", "the application: bank")
 OPS: Final = Source("ops", "the application's operations, and unknown")
 MESSAGES: Final = Source("messages", "message types of the engine and of state transfer")
