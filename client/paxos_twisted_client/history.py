@@ -83,6 +83,7 @@ class HistoryWriter:
 
     def ended(self, process: int, request: Request, steps: Sequence[Step] = ()) -> None:
         """Call it once the request has ended. `steps`: what its client has done meanwhile to find the leader."""
+        steps = tuple(steps)  # left out when empty
         sent = request.sent_ns if request.attempts and (steps or request.attempts > 1) else None
         time_ns, client = request.finished_ns, request.client
         line = EndLine if request.outcome == REFUSED else UnknownLine

@@ -105,7 +105,8 @@ def check_answers(about: Mapping[str, Any], benches: Mapping[str, Any]) -> Check
     sums = {
         key: sum(bench["together"][key] for bench in benches.values()) for key in ("answered", "refused", "unknown")
     }
-    wanted = about["load"]["clients"] * about["load"]["requests"] * len(benches)
+    load = about["load"]  # what was given on the command line of ansible-playbook is a text
+    wanted = int(load["clients"]) * int(load["requests"]) * len(benches)
     text = f"{sums['answered']:,} of {wanted:,} answered, {sums['refused']:,} refused, {sums['unknown']:,} unknown"
     return Check(name, OK if sums["answered"] == wanted else VIOLATION, text)
 

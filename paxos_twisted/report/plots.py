@@ -22,6 +22,9 @@ FAULT: Final = "#d64545"
 POINTS_MAX: Final = 700
 """Dots of one plot: more cannot be told apart, and make the page heavy."""
 
+STEMS_MAX: Final = 120
+"""Waits that are drawn as lines; more are a thicket."""
+
 WIDTH_IN: Final = 9.2
 """As wide as the page's column, so that the text in pictures has the size of the text around them."""
 
@@ -180,7 +183,9 @@ def _answers(axes: Any, answers: Sequence[Answer], stems: bool = False) -> None:
         mine = [answer for answer in answers if answer.client == client]
         shown = thinned(mine, POINTS_MAX // max(1, len(clients)))
         colour = CLIENTS[index % len(CLIENTS)]
-        if stems:  # how long the client had waited when the answer came: the line is the wait itself
+        if (
+            stems and len(answers) <= STEMS_MAX
+        ):  # how long the client had waited when the answer came: the line is the wait itself
             for answer in shown:
                 axes.plot(
                     [answer.at_s - answer.rtt_ms, answer.at_s], [answer.rtt_ms] * 2, color=colour, lw=0.9, alpha=0.5

@@ -134,3 +134,8 @@ def test_a_request_that_was_never_sent_has_no_time_of_sending() -> None:
     said = written(lambda writer: writer.ended(2, made, [Step(110, "pause")]))
     assert "sent" not in said
     assert len(said["steps"]) == 1
+
+
+def test_a_request_that_went_through_at_once_has_no_steps() -> None:
+    made = request(BankOp(DEPOSIT, 17, 100), "ok", result=BankResult(17, 150), attempts=1, sent_ns=110)
+    assert written(lambda writer: writer.ended(2, made, [])).keys().isdisjoint({"steps", "sent"})
