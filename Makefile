@@ -1,4 +1,4 @@
-# Everything a person or a CI job does with this repository. `make` alone lists it.
+# Everything a person or a CI job does with this repository. `make` alone engines lists it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +13,7 @@ NODES ?= 0
 ROUNDS ?= 1000
 EXAMPLES ?= 20000
 BENCH ?=
+ENGINES ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -78,6 +79,9 @@ bench: $(VENV)/.bench ## our cluster beside etcd, ZooKeeper and PySyncObj, as fa
 
 alone: $(READY) ## throughput, round-trip times and CPU per command of our cluster alone
 	@$(BIN)/python -m benchmarks
+
+engines: $(READY) ## Multi-Paxos beside EPaxos: conflicts, thrifty sending, five sites on three continents (ENGINES=--quick)
+	@$(BIN)/python -m benchmarks.engines $(ENGINES)
 
 $(VENV)/.bench: $(READY)
 	@$(PIP) install --quiet --group bench
