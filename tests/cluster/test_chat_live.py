@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from paxos_twisted.cluster.chat_run import Plan, run_chat
 from paxos_twisted.cluster.client_runs import ClientRun
 from paxos_twisted.cluster.local import LocalCluster
 from paxos_twisted.cluster.ports import free_ports
+from paxos_twisted.types import NodeId
 
 pytestmark = pytest.mark.integration
 
@@ -37,6 +39,18 @@ def test_experiments_of_the_text(plan: Plan, tmp_path: Path) -> None:
     for log in alive:
         assert set(plan.skip_slots) <= set(log.noops)
     assert all(log.pid for log in outcome.logs)  # [CH-34]
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (2, 3, 1), (3, 1, 2)], ids=str)
+def test_servers_start_in_any_order(order: tuple[NodeId, ...], tmp_path: Path) -> None:  # [CH-10]
+    cluster = LocalCluster.create(tmp_path / "chat", application="chat")
+    with cluster:
+        for node in order:
+            cluster.start(node)
+            time.sleep(0.2)
+        with ClientRun("chatclient", ["post", "hall", "hello"], cluster.config_path, tmp_path / "out") as client:
+            assert client.wait(40) == 0, client.errors.read_text()
+        cluster.wait_ready()
 
 
 @pytest.fixture
