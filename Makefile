@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help setup demo test unit lint sim mutants soak bench alone fuzz lab wheel clean
+.PHONY: help setup demo test unit lint sim mutants soak bench alone engines fuzz lab wheel clean
 
 help: ## list these commands
 	@echo "make demo   is the place to start: a bank that survives the death of its leader. All commands:"

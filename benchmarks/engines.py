@@ -222,8 +222,8 @@ def wide(directory: Path, variant: Variant, rounds: int, requests: int) -> tuple
                 at = leader if variant.engine == "multipaxos" else site
                 address = cluster.config.addresses[NodeId(at + 1)]
                 found = bench(
-                    cluster, "--nodes", address, "--cluster", "local", "-n", str(requests), "--clients", "1", "--reads", "0",
-                    "--conflicts", "0", "--value-size", "16", "--read-timeout", "5s",
+                    cluster, "--nodes", address, "--cluster", "local", "-n", str(requests), "--clients", "1",
+                    "--reads", "0", "--conflicts", "0", "--value-size", "16", "--read-timeout", "5s",
                 )  # fmt: skip
                 way = round_trip_ms(SITES[site], SITES[leader]) if variant.engine == "multipaxos" else 0
                 medians[site].append(found["together"]["rtt_ms"]["median"] + way)
