@@ -25,7 +25,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from paxos_twisted.apps.registry import APPLICATIONS
-from paxos_twisted.core.engine import DiskState, LinkState
+from paxos_twisted.core.engine import DiskState, LinkState, LogDamaged
 from paxos_twisted.core.events import Event
 from paxos_twisted.net.clients import operations_of
 from paxos_twisted.net.connections import Connections
@@ -200,6 +200,8 @@ class NodeService(MultiService):
                 except CannotListenError as cannot:
                     listen = self.config.node(self.node).listen
                     self.fail(f"cannot listen on {listen}: {cannot.socketError}", None)
+                except LogDamaged as damaged:
+                    self.fail(f"the storage cannot be used: {damaged}", None)
                 except Exception:
                     self.fail("the node cannot be made from its log", Failure())
         self._recovered.callback(None)

@@ -13,7 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from paxos_twisted.core.records import (
+    Cell,
     Chosen,
+    Decisions,
     Entered,
     Header,
     Held,
@@ -24,6 +26,7 @@ from paxos_twisted.core.records import (
     ViewKept,
     ViewLog,
     Voted,
+    Vowed,
 )
 from paxos_twisted.storage import database
 from paxos_twisted.storage.directory import DATABASE, PROOF, WAL, owner_of
@@ -134,6 +137,13 @@ def _describe(record: LogRecord) -> str:
             return f"{type(inner).__name__.lower()} {_describe(inner)}"
         case ViewKept(slot=slot, epoch=epoch):
             return f"view changes up to {slot}: epoch {epoch}"
+        case Cell(replica=replica, slot=slot, status=status, bal=bal, vbal=vbal, deps=deps, seq=seq):
+            name = ("joined", "pre-accepted", "accepted", "committed")[status]
+            return f"instance {replica}.{slot}, {name}, ballot {bal}, vote of ballot {vbal}, deps {deps}, seq {seq}"
+        case Decisions(cells=cells):
+            return f"committed: {', '.join(f'{replica}.{slot}' for replica, slot, *_ in cells)}"
+        case Vowed(deps=deps):
+            return f"votes for nothing that depends on less than {deps}"
 
 
 if __name__ == "__main__":
