@@ -108,19 +108,22 @@ def scenario(name: str | None, seeds: int, start: int, is_traced: bool) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-def mutants(name: str | None) -> None:
+@click.option("--engine", type=click.Choice(sorted(SUBJECTS)), help="Only those of one engine.")
+def mutants(name: str | None, engine: str | None) -> None:
     """Switch off one safety rule at a time and count the seeds until the simulator notices."""
     if name is not None and name not in MUTANTS:
         raise click.UsageError(f"there is no mutant {name!r}; there are: {', '.join(MUTANTS)}")
     missed = 0
     for one in MUTANTS.values() if name is None else [MUTANTS[name]]:
+        if engine is not None and one.engine != engine:
+            continue
         found = hunt(one)
         if found is None:
             missed += 1
-            click.echo(f"{one.name:28} NOT CAUGHT in {one.seeds_max} seeds")
+            click.echo(f"{one.name:34} NOT CAUGHT in {one.seeds_max} seeds")
         else:
             count, run = found
-            click.echo(f"{one.name:28} {count:>4} seeds   {run.error[:100]}")
+            click.echo(f"{one.name:34} {count:>4} seeds   {run.error[:100]}")
     sys.exit(FAILED if missed else 0)
 
 

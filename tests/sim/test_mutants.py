@@ -30,6 +30,7 @@ def test_there_are_enough() -> None:
     engines = [one.engine for one in MUTANTS.values()]
     assert engines.count("multipaxos") >= 25
     assert engines.count("epaxos") >= 20
+    assert engines.count("primary-backup") >= 10
 
 
 def test_a_mutant_is_put_right_again() -> None:
