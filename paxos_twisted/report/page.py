@@ -12,6 +12,9 @@ STYLE: Final = (Path(__file__).parent / "page.css").read_text("utf-8")
 
 TONES: Final = {OK: "good", VIOLATION: "bad", UNKNOWN: "odd", MISSED: "late", SKIPPED: "none"}
 
+OTHERS_NAMED: Final = 6
+"""Clients whose waits are listed one by one."""
+
 NO_PLOTS: Final = (
     "There are no plots: matplotlib is not installed here (<code>pip install 'paxos-twisted[report]'</code>)."
 )
@@ -187,7 +190,9 @@ def _parts_table(anatomy: Anatomy, others: Sequence[Anatomy]) -> str:
         text = answer  # nobody leads, and nobody was elected
     if anatomy.uncertainty_ms >= 0.1:
         text += f" Times of different machines are known to ± {anatomy.uncertainty_ms:.1f} ms."
-    if len(others) > 1:
+    if len(others) > OTHERS_NAMED:
+        text += f" {len(others)} clients waited {others[-1].gap_ms:,.1f} to {others[0].gap_ms:,.1f} ms."
+    elif len(others) > 1:
         waits = ", ".join(f"client {each.client} {each.gap_ms:,.1f} ms" for each in others)
         text += f" All clients: {escape(waits)}."
     head = "<th>phase</th><th>what happens</th><th class=n>from, ms</th><th class=n>takes, ms</th><th>timer</th>"

@@ -179,13 +179,11 @@ def _figure(height_in: float) -> Iterator[tuple[Figure, list[str]]]:
 
 def _answers(axes: Any, answers: Sequence[Answer], stems: bool = False) -> None:
     clients = sorted({answer.client for answer in answers}, key=lambda client: (len(client), client))
+    visible = thinned(answers)
     for index, client in enumerate(clients):
-        mine = [answer for answer in answers if answer.client == client]
-        shown = thinned(mine, POINTS_MAX // max(1, len(clients)))
+        shown = [answer for answer in visible if answer.client == client]
         colour = CLIENTS[index % len(CLIENTS)]
-        if (
-            stems and len(answers) <= STEMS_MAX
-        ):  # how long the client had waited when the answer came: the line is the wait itself
+        if stems and len(answers) <= STEMS_MAX:  # the line is the time for which the client had waited
             for answer in shown:
                 axes.plot(
                     [answer.at_s - answer.rtt_ms, answer.at_s], [answer.rtt_ms] * 2, color=colour, lw=0.9, alpha=0.5
@@ -284,7 +282,7 @@ def _lane(axes: Any, node: str, spans: Sequence[tuple[float, float, int]], scale
             alpha=1.0 if leads or leader in (DOWN, FROZEN) else 0.75,
             edgecolor=FAULT if leader == -1 else "none",
             linewidth=0.8 if leader == -1 else 0,
-            hatch="...." if leader == FROZEN else None,
+            hatch="\\\\\\" if leader == FROZEN else None,
             zorder=3,
         )
     axes.set_yticks([0], [f"node {node}"])
