@@ -170,7 +170,6 @@ def test_deploy_serves_and_a_second_run_changes_nothing(run: Run) -> None:
             id="a port that all nodes would have to change at once",
         ),
         pytest.param(["cluster_name=other"], "the nodes' data belongs to another cluster", id="another cluster"),
-        pytest.param(["paxosnode_id=1"], "node2: paxosnode_id 1 is the id of node1 too", id="an id twice"),
     ],
 )
 def test_a_live_cluster_is_left_as_it_is(run: Run, settings: list[str], sentence: str) -> None:
@@ -210,12 +209,12 @@ def test_a_node_whose_data_is_gone_or_not_its_own_is_not_started(run: Run) -> No
 
 
 def test_the_leader_is_killed_and_cut_off(run: Run, tmp_path: Path) -> None:
-    scenarios = "crash_test_scenarios=one-client,leader-killed,leader-cut-off"
+    scenarios = "crash_test_scenarios=one-client,lossy-clients,leader-killed,leader-cut-off"
     output = run(*playbook("failover_test", "-e", scenarios, "-e", f"crash_test_reports={tmp_path}"))
     assert "violation" not in output
     (report,) = tmp_path.glob("*/report.json")
     judged = {one["name"]: one["verdict"] for one in json.loads(report.read_text())["scenarios"]}
-    assert judged.keys() == {"one-client", "leader-killed", "leader-cut-off"}
+    assert judged.keys() == {"one-client", "lossy-clients", "leader-killed", "leader-cut-off"}
     assert set(judged.values()) <= {"ok", "missed"}
 
 
@@ -225,15 +224,13 @@ def test_the_lab_does_not_touch_other_networks(run: Run) -> None:
 
 
 def test_a_program_with_a_bug_is_found_out(run: Run, tmp_path: Path) -> None:
-    """One safety rule is switched off: repeated requests are executed again. The leader freezes under a load of many
-    clients, who then repeat what it had not answered."""
+    """One safety rule is switched off: repeated requests are executed again. Clients that lose answers repeat them."""
     broken = tmp_path / "broken"
     run(sys.executable, "tools/seeded_bug.py", "no-session-table", "--out", str(broken))
     source = ("-e", f"cluster_source={broken}", "-e", f"cluster_build_dir={tmp_path / 'build'}")
     run(*playbook("deploy", "--tags", "nodes", *source))
-    load = ("crash_test_clients=32", "crash_test_requests=300", "crash_test_rate=0", "crash_test_at=3000")
-    words = [word for setting in (*load, f"crash_test_reports={tmp_path}") for word in ("-e", setting)]
-    output = run(*playbook("failover_test", "-e", "crash_test_scenarios=leader-frozen", *words), code=2)
+    words = ("-e", "crash_test_scenarios=lossy-clients", "-e", f"crash_test_reports={tmp_path}")
+    output = run(*playbook("failover_test", *words), code=2)
     assert "✗ no command took effect twice, none was lost" in output
     assert "A property was violated" in output
 
