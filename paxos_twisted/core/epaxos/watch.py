@@ -24,6 +24,9 @@ STEP_MS = 40
 LOOK_FURTHER = 8
 """In a column, at most this many times EPAXOS_LOOK_AT_MAX slots are looked over."""
 
+PATIENCE_DOUBLED = 3
+"""An unanswered question is repeated after the patience, then twice, four and eight times that."""
+
 RECOVER_MAX = 64
 """Recoveries that one look begins."""
 
@@ -55,7 +58,7 @@ class Watch:
         self._rng = rng
         self._not_before: dict[InstanceId, int] = {}
         self._suspected_ms: dict[NodeId, int] = {}
-        self._asked_ms: dict[InstanceId, int] = {}
+        self._asked: dict[InstanceId, tuple[int, int]] = {}  # when it was asked for, and how often
 
     def on_suspected(self, node: NodeId, now_ms: int) -> None:
         """What `node` has left open is to be recovered."""
@@ -72,7 +75,7 @@ class Watch:
     def forget(self, instance: InstanceId) -> None:
         """It is committed."""
         self._not_before.pop(instance, None)
-        self._asked_ms.pop(instance, None)
+        self._asked.pop(instance, None)
 
     def look(self, now_ms: int, connected: frozenset[NodeId], is_driven: Callable[[InstanceId], bool]) -> Todo:
         """Look at what is not committed. `is_driven`: this replica proposes or recovers the instance already."""
@@ -115,8 +118,8 @@ class Watch:
             self._ask(owner, instance, now_ms, self.settings.recover_ms // 2, todo)
 
     def _ask(self, node: NodeId, instance: Instance, now_ms: int, patience_ms: int, todo: Todo) -> None:
-        asked_ms = self._asked_ms.get(instance.id)
-        if asked_ms is not None and now_ms - asked_ms < patience_ms:
+        asked_ms, times = self._asked.get(instance.id, (0, 0))
+        if times and now_ms - asked_ms < patience_ms << min(times - 1, PATIENCE_DOUBLED):
             return
         ranges = todo.ask.setdefault(node, [])
         replica, slot = instance.id
@@ -126,7 +129,7 @@ class Watch:
             ranges.append((replica, slot, slot + 1))
         else:
             return
-        self._asked_ms[instance.id] = now_ms
+        self._asked[instance.id] = (now_ms, times + 1)
 
     def _rank(self, owner: int, connected: frozenset[NodeId]) -> int:
         """How many connected replicas come before this one, counted from the owner on."""
