@@ -109,8 +109,14 @@ class Nemesis:
             repair_gap_ms = self._load.longest_gap_ms()
         else:
             gap_ms = self._load.longest_gap_ms()
-        changed = not self._is_leaderless and (leader, rnd) != await self.leader()
+        changed = not self._is_leaderless and self._is_other(leader, rnd, *await self.leader())
         return Round(at, kind, gap_ms, repair_gap_ms, changed, time.monotonic() - started, self._fault, waits)
+
+    def _is_other(self, leader: NodeId, rnd: int, leader_now: NodeId, rnd_now: int) -> bool:
+        """Whether leadership has moved. A primary begins an epoch also when only its backups change."""
+        if self._cluster.config.shared.engine == "primary-backup":
+            return leader != leader_now
+        return (leader, rnd) != (leader_now, rnd_now)
 
     async def victim(self) -> tuple[NodeId, int]:
         """Whom the next fault is about: the leader and its round; without leaders any node, and 0."""
