@@ -284,7 +284,7 @@ def _learner_minority(put: Any) -> None:
     put(Learner, "__init__", mutated)
 
 
-@mutant("learner-mixes-rounds", "Votes of different rounds never add up.", 60, "limp")
+@mutant("learner-mixes-rounds", "Votes of different rounds never add up.", 5, scenario="mixed-round-learns")
 def _learner_mixes_rounds(put: Any) -> None:
     def mutated(self: Learner, slot: int, count: int, rnd: int, values: bytes | None, sender: NodeId | None) -> Any:
         tally = self.tallies.at(slot)
