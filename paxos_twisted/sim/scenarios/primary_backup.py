@@ -3,10 +3,10 @@
 from typing import Any
 
 from paxos_twisted.apps.auction import Bid, BidResult
-from paxos_twisted.core.primary_backup.messages import NewView, Update
+from paxos_twisted.core.primary_backup.messages import Canvass, Commit, NewView, Update
 from paxos_twisted.core.primary_backup.settings import NO_PARTITIONS
 from paxos_twisted.sim.cluster import Cluster
-from paxos_twisted.sim.scenario import PIPELINED, Stage, scenario
+from paxos_twisted.sim.scenario import LOAD, PIPELINED, Stage, scenario
 from paxos_twisted.sim.subjects.primary_backup import evidence
 from paxos_twisted.sim.workloads import Habits
 from paxos_twisted.types import NodeId
@@ -178,6 +178,38 @@ def pb_split(stage: Stage) -> None:
     stage.tell("the others think that it is dead; one of them is primary, too:")
     stage.told.extend(successes(sides[1])[:4])
     stage.tell("one slot of the log, two commands: " + split[:300])
+
+
+@scenario(70, "primary-dies-joining", "what is committed the new member has", engine=PB)
+def primary_dies_joining(stage: Stage) -> None:
+    """The primary, alone in its view, dies when a view with a new member is decided: that one must have everything."""
+    cluster = stage.make(3)
+    cluster.add_clients(3, LOAD)
+    stage.progress(cluster, 15)
+    primary = _whole_view(cluster)
+    joining, other = [node for node in cluster.ids if node != primary]
+    cluster.disk(other).is_full = True  # it may vote for nothing now, and is in no view
+    cluster.isolate(joining)
+    cluster.run(3 * cluster.settings.delay_ms)
+    cluster.disk(other).is_full = False
+    stage.progress(cluster, 10)
+    asked: list[NodeId] = []
+
+    def hold(src: NodeId, dst: NodeId, message: Any) -> int | None:
+        if isinstance(message, Canvass) and src == primary:
+            asked.append(dst)
+        return None if asked and src == primary and isinstance(message, Update | NewView | Commit) else 0
+
+    cluster.rejoin(joining)
+    cluster.network.filter = hold
+    cluster.run_until(lambda: bool(asked), cluster.liveness_ms(), "the primary asks for a larger view")
+    cluster.run(stage.rng.randrange(5, 40))
+    cluster.kill(primary)
+    cluster.network.filter = None
+    cluster.run(800)
+    cluster.restart(primary)
+    stage.progress(cluster, 10)
+    cluster.finish()
 
 
 @scenario(72, "pb-false-suspicion", "the old primary is refused by its epoch", engine=PB)

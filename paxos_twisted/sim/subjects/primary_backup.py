@@ -235,22 +235,24 @@ class PrimaryBackupInvariants(LogInvariants):
         """AGR: every member of a view holds it, as the primary of that view gave it."""
         value = encoded(command)
         lowest = self.committed_in[-1] if self.committed_in else 0
+        contradiction = f"AGR: node {node} applies slot {slot}; there is no view whose members all hold that"
         for epoch, view in sorted(self.epochs.items()):
             if (
-                epoch >= lowest
-                and self.given.get((slot, epoch)) == value
-                and all((slot, epoch) in self.held[member] for member in view.members)
+                epoch < lowest
+                or self.given.get((slot, epoch)) != value
+                or not all((slot, epoch) in self.held[member] for member in view.members)
             ):
+                continue
+            # A later primary may have given the same command to the same slot, because its client has repeated it:
+            # then it need not have been committed in this epoch.
+            later = [begun for begun, stop in self.begun.items() if begun > epoch and stop <= slot]
+            if not later:
                 self.committed_in.append(epoch)
-                later = [begun for begun, stop in self.begun.items() if begun > epoch and stop <= slot]
-                if self.is_safe and later:
-                    raise Violation(
-                        f"AGR: slot {slot} is committed in epoch {epoch}; epoch {later[0]} began without it"
-                    )
                 return
-        self.committed_in.append(0)
+            contradiction = f"AGR: slot {slot} is committed in epoch {epoch}, and epoch {later[0]} began without it"
         if self.is_safe:
-            raise Violation(f"AGR: node {node} applies slot {slot}; there is no view whose members all hold that")
+            raise Violation(contradiction)
+        self.committed_in.append(0)
 
 
 class PrimaryBackupSubject(Subject):
