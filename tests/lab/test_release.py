@@ -2,11 +2,13 @@
 
 import re
 import tomllib
+import zipfile
 from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_inventory_checks import ANSIBLE, load
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = (ROOT / "ansible" / "node-requirements.txt").read_text().splitlines()
@@ -37,3 +39,11 @@ def test_nothing_that_a_pinned_package_needs_is_missing() -> None:
                 if needed not in PINNED:
                     missing.add(f"{name} needs {needed}")
     assert missing == set()
+
+
+def test_the_commands_of_a_release_are_those_of_its_wheel(tmp_path: Path) -> None:
+    wheel = tmp_path / "ours.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        points = "[console_scripts]\npaxosnode = a.b:main\nbankclient = c:main\n\n[other]\nx = y:z\n"
+        packed.writestr("ours-1.dist-info/entry_points.txt", points)
+    assert load(ANSIBLE / "tools" / "release.py")._commands(wheel) == ["bankclient", "paxosnode"]
