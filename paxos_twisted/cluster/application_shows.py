@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from paxos_twisted.cluster.auction_run import AuctionOutcome, Step, run_auction, run_steps
-from paxos_twisted.cluster.chat_run import Outcome, Plan, run_chat, standard_plans
+from paxos_twisted.cluster.chat_run import Outcome, Plan, clients_needed, run_chat, standard_plans
 from paxos_twisted.cluster.command_line import f_option
 from paxos_twisted.cluster.local import CONFIG
 from paxos_twisted.core.registry import ENGINES
@@ -98,6 +98,11 @@ def chat(
         raise click.UsageError(f"--timeout: {timeout!r} is not a duration; write 400ms or 1s")
     if kills > f:
         raise click.UsageError(f"--kills: {kills} dead replicas of {2 * f + 1} leave no majority; -f {kills} would do")
+    if skips and clients < clients_needed(skips):
+        raise click.UsageError(
+            f"--skip-slots: with {clients} clients, each of which waits for its answer, nothing would come behind slot "
+            f"{max(skips)}; say --clients {clients_needed(skips)}"
+        )
     if skips and kills != 1:
         kills = 1  # whoever skipped them must go, or nothing behind them is ever applied
     plan = Plan(

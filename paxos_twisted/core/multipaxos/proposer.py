@@ -44,7 +44,7 @@ class Proposer:
         self.noops_bound = 0
         """How many of the bound slots got a no-op."""
         self.skips: frozenset[Slot] = frozenset()
-        """Slots left out on purpose until this proposer is deposed, for tests: whoever leads next finds holes."""
+        """Slots left out on purpose, for tests: whoever leads next finds holes. Empty once that has come about."""
         self._promises: dict[NodeId, Promise] = {}
         self._bound: deque[Accept] = deque()
         self._queue: deque[Batch] = deque()
@@ -258,7 +258,8 @@ class Proposer:
 
     def depose(self) -> tuple[list[Batch], list[Batch]]:
         """Stop leading: forget phase 1, and hand back the commands (never proposed, proposed and open)."""
-        self.skips = frozenset()
+        if self.skips and self._next > min(self.skips):
+            self.skips = frozenset()
         never = list(self._queue)
         # What phase 1 bound was not asked for by clients of ours: nobody here waits for it.
         opened = [Batch(accept.values, accept.count) for accept in self.open if accept.slot > self.bound_to]
