@@ -187,7 +187,7 @@ def _promise_omits_decided(put: Any) -> None:
     _filter_promises(put, lambda self, vote: vote.slot > self.adu)
 
 
-@mutant("truncated-looks-empty", "A promise tells from which slot on the acceptor remembers.", 60, "snapshots")
+@mutant("truncated-looks-empty", "A promise tells from which slot on the acceptor remembers.", 60, "snapshots", nodes=5)
 def _truncated_looks_empty(put: Any) -> None:
     send_after = MultiPaxos._send_after
 
