@@ -11,7 +11,7 @@ from typing import Any
 from paxos_twisted.report.folder import Folder, parsed
 from paxos_twisted.report.judge import judge
 from paxos_twisted.report.markdown import markdown
-from paxos_twisted.report.model import MARKS, OK, SKIPPED, UNKNOWN, VIOLATION, Run
+from paxos_twisted.report.model import MARKS, OK, SKIPPED, UNKNOWN, VIOLATION, Run, Scenario
 from paxos_twisted.report.page import page
 
 EXIT_CODES = {VIOLATION: 3, UNKNOWN: 4}
@@ -30,10 +30,30 @@ def read(path: Path) -> Run:
     paths = sorted(path.glob("*/scenario.json"), key=lambda path: path.stat().st_mtime_ns)
     folders = [Folder(path.parent) for path in paths]
     run = Run(path.name, f"Crash tests: {path.name}", [judge(folder) for folder in folders])
+    compare(run.scenarios)
     told = parsed((path / "run.json").read_text("utf-8")) if (path / "run.json").exists() else {}
     run.facts = facts(folders, told)
     run.settings = next((text for folder in folders if (text := settings(folder))), "")
     return run
+
+
+def compare(scenarios: list[Scenario]) -> None:
+    """Several clients at once beside one alone, where nothing was broken in either. [L5-113]"""
+    quiet = [one for one in scenarios if one.about.get("fault") == "none" and one.clients]
+    alone = next((one for one in quiet if len(one.clients) == 1), None)
+    for one in quiet:
+        if alone is None or len(one.clients) == 1:
+            continue
+        texts = []
+        for key, name in (("mean", "mean"), ("median", "median"), ("p99", "p99")):
+            before = alone.clients[0][key]
+            now = sum(row[key] for row in one.clients) / len(one.clients)
+            texts.append(
+                f"{name} {now:.2f} instead of {before:.2f} ms" + (f" (× {now / before:.2f})" if before else "")
+            )
+        one.compared = (
+            f"Beside one client alone ({alone.name}), a client of {len(one.clients)}: " + ", ".join(texts) + "."
+        )
 
 
 def facts(folders: list[Folder], told: dict[str, Any]) -> dict[str, str]:

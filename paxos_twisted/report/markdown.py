@@ -42,6 +42,8 @@ def _scenario(one: Scenario) -> list[str]:
             times = " | ".join(f"{row[key]:.2f}" for key in ("mean", "min", "max", "median", "stdev", "p99", "gap_ms"))
             lines.append(f"| {row['host']}/{row['client']} | {row['count']} | {times} |")
         lines += ["", "Round-trip times in milliseconds; standard deviation of the sample (n-1)."]
+        if one.compared:
+            lines += ["", one.compared]
     if one.raw:
         lines += ["", "Raw files: " + ", ".join(f"[{name}]({path})" for name, path in one.raw.items())]
     return lines

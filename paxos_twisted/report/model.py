@@ -103,6 +103,8 @@ class Scenario:
     why_no_anatomy: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
     """What happened when, by the wall clock: the fault, its healing, and what nodes say about leadership."""
+    compared: str = ""
+    """Clients at once beside a client alone, when the run has both. [L5-113]"""
     raw: dict[str, str] = field(default_factory=dict)
     """Files beside the report, by what they are."""
     about: dict[str, Any] = field(default_factory=dict)

@@ -235,7 +235,9 @@ def _clients(one: Scenario) -> str:
         for row in one.clients
     )
     note = "Round-trip times in milliseconds, retries included; standard deviation of the sample (n-1)."
-    return f"<table class=clients><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p class=small>{note}</p>"
+    table = f"<table class=clients><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    compared = f"<p>{escape(one.compared)}</p>" if one.compared else ""
+    return f"{table}{compared}<p class=small>{note}</p>"
 
 
 def _raw(one: Scenario) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from paxos_twisted.report.folder import Folder
 from paxos_twisted.report.judge import judge
+from paxos_twisted.report.main import compare
 from paxos_twisted.report.markdown import markdown
 from paxos_twisted.report.model import Run, Scenario
 
@@ -229,3 +230,18 @@ def test_the_report_has_a_table_and_a_section_for_each_scenario(tmp_path: Path) 
     assert "**All properties hold.**" in text
     assert "| [leader-killed](#leader-killed) | ✓ ok | 80 ms | 25% | 1 |" in text
     assert "| monitor/1 | 50 | 1.00 |" in text
+
+
+def test_clients_at_once_are_compared_with_one_alone() -> None:
+    """[L5-113]"""
+    row = {"host": "monitor", "client": 1, "count": 500, "mean": 2.0, "median": 2.0, "p99": 4.0}
+    alone = Scenario("one-client", "", about={"fault": "none"}, clients=[row])
+    three = Scenario(
+        "three-clients", "", about={"fault": "none"}, clients=[{**row, "mean": mean} for mean in (2, 3, 4)]
+    )
+    broken = Scenario("leader-killed", "", about={"fault": "kill"}, clients=[row, row])
+    compare([alone, three, broken])
+    assert three.compared.startswith(
+        "Beside one client alone (one-client), a client of 3: mean 3.00 instead of 2.00 ms"
+    )
+    assert alone.compared == broken.compared == ""
