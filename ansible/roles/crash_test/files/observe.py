@@ -1,13 +1,15 @@
 """Writes down how the cluster is: before a crash test, and after it. Runs on the host that the load comes from.
 
     observe.py before FOLDER CONFIG     waits until nothing moves, then verify.json, status.json, metrics-*.txt
-    observe.py after FOLDER CONFIG      the same, and check.json: whether the clients' history is linearizable
+    observe.py after FOLDER CONFIG      the same; check.json: whether the clients' history is linearizable; events.json:
+                                        what the nodes remember, with their clocks compared; cluster.yml
 
 Prints one line, and ends with the exit code of `paxosctl verify`.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -37,6 +39,9 @@ def main() -> int:
     times = {"begun_ns": time.time_ns(), "begun_mono_ns": time.monotonic_ns()}
     code = ask("verify.json", "--config", options.config, "--output", "json", "verify", "--wait", options.wait)
     times["settled_ns"] = time.time_ns()
+    if options.when == "after":  # when what happened, by the clock of this host; and with which settings
+        ask("events.json", "--config", options.config, "--output", "json", "events")
+        shutil.copy(options.config, options.folder / "cluster.yml")
     verdict = json.loads((folder / "verify.json").read_text() or "{}")
     for node in verdict.get("nodes", {}):
         ask(f"metrics-{node}.txt", "--config", options.config, "metrics", node)
