@@ -91,7 +91,7 @@ def plan_for(one: Mutant, seed: int) -> Plan:
     if one.stress == "rot":
         return msgspec.structs.replace(plan, mix=Mix(rot=4.0), pause_ms=120)
     if one.stress == "snapshots":
-        limits = Limits(slots_kept=0, slots_behind=30, piece_bytes=100, truncate_rows=4)
+        limits = Limits(slots_kept=0, piece_bytes=100, truncate_rows=4)
         mix = msgspec.structs.replace(plan.mix, kill=3.0, partition=4.0)
         return msgspec.structs.replace(plan, snapshot_every=10, limits=limits, mix=mix, pause_ms=120)
     if one.stress == "late promises":

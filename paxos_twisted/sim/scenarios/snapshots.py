@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from paxos_twisted.core.multipaxos.messages import AskFollow
-from paxos_twisted.core.transfer import SnapshotData
+from paxos_twisted.core.multipaxos.messages import AskFollow, CatchUpReply
+from paxos_twisted.core.transfer import SnapshotData, SnapshotOffer
 from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.scenario import LOAD, PIPELINED, Stage, scenario
 from paxos_twisted.sim.small import Limits
@@ -124,6 +124,28 @@ def truncated_promise(stage: Stage) -> None:
     cluster.run_until(lambda: cluster.leader() == laggard, cluster.liveness_ms(), "the node that was behind leads")
     stage.progress(cluster, 10)
     stage.check(_installed(cluster, laggard) > 0, "it got a snapshot before")
+    cluster.finish()
+
+
+@scenario(29, "truncated-promise-starved", "AGR, it does not lead", TRUNCATING)
+def truncated_promise_starved(stage: Stage) -> None:
+    """The same, and nothing of what it lacks reaches it: promises alone must not make it leader."""
+    cluster = stage.make(3, snapshot_every=20)
+    cluster.add_clients(3, LOAD)
+    laggard = _fall_behind(stage, cluster, 80)
+    leader = cluster.need_leader()
+
+    def starve(src: NodeId, dst: NodeId, message: Any) -> int | None:
+        if isinstance(message, AskFollow) and src != laggard:
+            return None
+        return None if dst == laggard and isinstance(message, SnapshotOffer | SnapshotData | CatchUpReply) else 0
+
+    cluster.network.filter = starve
+    cluster.rejoin(laggard)
+    cluster.kill(leader)
+    cluster.run(4000)
+    stage.check(cluster.leader() != laggard, "it does not lead")
+    cluster.network.filter = None
     cluster.finish()
 
 
