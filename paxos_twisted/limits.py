@@ -77,8 +77,8 @@ CLIENT_BUFFER_BYTES_MAX: Final = 4 * 1024 * 1024
 """Answers that wait for a client that does not read. Beyond it the connection is closed."""
 
 CLIENT_ANSWERS_BYTES_MAX: Final = CLIENT_BUFFER_BYTES_MAX // 2
-"""With more of them, answers to reads are not added: those reads are refused as "overloaded" and come again. So a client
-may ask for much at once (256 values of 64 KiB), and is not taken for one that does not read."""
+"""With more of them, answers to reads are not added: those reads are refused as "overloaded" and come again. So a
+client may ask for much at once (256 values of 64 KiB), and is not taken for one that does not read."""
 
 CLIENT_CONNECTIONS_MAX: Final = 4096
 """Further connections are told so and closed."""

@@ -645,7 +645,12 @@ def test_documentation_explains_every_key_with_its_default() -> None:
     wanted = {"cluster", "application", "profile", "secret_file", "nodes", *settings}
     wanted |= {f"nodes[].{key}" for key in NodeSection.__struct_fields__}
     assert set(rows) == wanted
-    assert {key.split(".")[-1] for key in wanted} == set(every_key()) - {"detector", "timeouts", "primary_backup", "epaxos"}
+    assert {key.split(".")[-1] for key in wanted} == set(every_key()) - {
+        "detector",
+        "timeouts",
+        "primary_backup",
+        "epaxos",
+    }
     assert [key for key, default in settings.items() if f"`{default}`" not in rows[key]] == []
     effective = parse(HEAD + ONE).effective()
     assert [key for key, default in settings.items() if f"{key.split('.')[-1]}: {default}" not in effective] == []
