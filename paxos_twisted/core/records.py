@@ -244,7 +244,9 @@ class Vowed(msgspec.Struct, array_like=True, tag=11, frozen=True, gc=False):
         return Header(self.at, 1)
 
 
-LogRecord = Promised | Voted | Chosen | Reached | PeerSeen | Held | Entered | ViewLog | ViewKept | Cell | Decisions | Vowed
+LogRecord = (
+    Promised | Voted | Chosen | Reached | PeerSeen | Held | Entered | ViewLog | ViewKept | Cell | Decisions | Vowed
+)
 """These get a number each, and stay in order."""
 
 Record = LogRecord | SnapshotPiece | SnapshotTaken | Truncated
