@@ -1,8 +1,9 @@
 """How the soak and the failover measurement look."""
 
+import statistics
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -12,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from paxos_twisted.anatomy.split import NAMES, PHASES
 from paxos_twisted.cluster import failover, soak
 from paxos_twisted.cluster.timeline import BLOCKS
 from paxos_twisted.ctl.agreement import Verdict
@@ -170,11 +172,21 @@ def failover_end(report: failover.Report) -> Group:
     worst = Text.assemble((f"{report.worst_ms:.0f} ms", "bold"), _allowed(report.target.worst_ms))
     facts.add_row("median", median)
     facts.add_row(f"worst of {len(report.gaps_ms)}", worst)
+    if report.anatomies:
+        facts.add_row("spent on", Text.assemble(_phases(report.anatomies), ("  medians in ms", "dim")))
+        share = statistics.median(anatomy["timer_share"] for anatomy in report.anatomies)
+        facts.add_row("timeouts", Text.assemble((f"{share:.0%}", "bold"), (" of a wait; see --report", "dim")))
     facts.add_row("leader changes", f"{report.leader_changes}")
     facts.add_row("return of the node", f"worst gap {max(report.repair_gaps_ms, default=0.0):.0f} ms")
     misses = report.misses
     verdict = Text("✗ " + "; ".join(misses), "bold red") if misses else Text("✓ as promised", "bold green")
     return Group(facts, Text(), verdict)
+
+
+def _phases(anatomies: list[dict[str, Any]]) -> str:
+    """What waits consisted of: the phases that occurred in most of them."""
+    lengths = {phase: statistics.median(anatomy["phases_ms"][phase] for anatomy in anatomies) for phase in PHASES}
+    return " · ".join(f"{NAMES[phase]} {ms:.0f}" for phase, ms in lengths.items() if ms >= 0.5)
 
 
 def spark(values: list[float]) -> str:
