@@ -2,8 +2,8 @@
 
 For each alert a local cluster of its own is started and scraped by a real Prometheus with the project's rules; then the
 thing is done that the alert is there to tell, and Alertmanager is asked until it knows. Needed are prometheus and
-prometheus-alertmanager; strace for PaxosFsyncSlow; root for PaxosDiskNearlyFull. An alert that cannot be provoked here is
-left out, and why is said.
+prometheus-alertmanager; strace for PaxosFsyncSlow; root for PaxosDiskNearlyFull. An alert that cannot be provoked here
+is left out, and why is said.
 """
 
 import os
