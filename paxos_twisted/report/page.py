@@ -149,7 +149,9 @@ def _pictures(one: Scenario) -> str:
     if len(one.anatomies) <= 3:
         found.append(_figure(plots.overview(one), "The whole run: every answer, and how long its client had waited."))
         if any(one.evidence.lanes.values()):
-            found.append(_figure(plots.timeline(one), "Whom each node followed; black: it was not there, hatched: frozen."))
+            found.append(
+                _figure(plots.timeline(one), "Whom each node followed; black: it was not there, hatched: frozen.")
+            )
     return "\n".join(found)
 
 
