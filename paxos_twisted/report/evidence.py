@@ -71,6 +71,9 @@ def dissect(
     """The anatomy of each client's longest wait after each fault."""
     for index, fault in enumerate(faults):
         until_ns = faults[index + 1].begun_ns if index + 1 < len(faults) else fault.done_ns + round(SETTLED_S * NS)
+        wins = [event.time_ns for event in events if event.event == "leader" and event.peer == event.node]
+        # What begins after somebody has taken over is not the effect of the fault, however slow the machine is then.
+        until_ns = min([until_ns, *(win_ns for win_ns in wins if win_ns > fault.begun_ns)])
         of_fault: list[tuple[Anatomy, int]] = []
         for call in calls:
             wait = call.longest_wait(fault.begun_ns, until_ns)

@@ -11,11 +11,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from paxos_twisted.anatomy.facts import Event
+from paxos_twisted.anatomy.facts import Event, Fault
+from paxos_twisted.anatomy.sources import calls_of_history
 from paxos_twisted.anatomy.split import NAMES, PHASES
 from paxos_twisted.report import main
-from paxos_twisted.report.evidence import cover, lanes_of
-from paxos_twisted.report.model import DOWN, Answer, Span
+from paxos_twisted.report.evidence import cover, dissect, lanes_of
+from paxos_twisted.report.model import DOWN, Answer, Scenario, Span
 
 MS = 1_000_000
 UNIX = 1_700_000_000_000 * MS
@@ -238,3 +239,20 @@ def test_a_lane_begins_where_something_is_known() -> None:
     events = [Event(2_000_000_000, 1, "leader", 3), Event(4_000_000_000, 1, "started")]
     assert lanes_of(events, [1], 0.0, 6.0, 0) == {"1": [Span(2.0, 4.0, 3), Span(4.0, 6.0, -1)]}
     assert lanes_of(events, [1], 0.0, 3.0, 0, {1: 2}) == {"1": [Span(0.0, 2.0, 2), Span(2.0, 3.0, 3)]}
+
+
+def test_a_slow_request_later_on_is_not_taken_for_the_failover() -> None:
+    def call(seq: int, start: int, stop: int) -> list[str]:
+        who = {"process": 0, "client": 7, "seq": seq}
+        lines = [{"type": "invoke", "time": start * MS, **who}, {"type": "ok", "time": stop * MS, **who}]
+        return [json.dumps(line) for line in lines]
+
+    calls = calls_of_history([*call(1, 0, 40), *call(2, 40, 42), *call(3, 900, 990)])
+    events = [
+        Event(10 * MS, 2, "leader", -1, cause="suspect"),
+        Event(12 * MS, 2, "phase1"),
+        Event(30 * MS, 2, "leader", 2),
+    ]
+    found = Scenario("leader-killed", "")
+    dissect(found, [Fault(1 * MS, 2 * MS, frozenset({3}))], calls, events, 0, {})
+    assert [anatomy.gap_ms for anatomy in found.anatomies] == [40.0]
