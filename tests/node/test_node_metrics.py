@@ -70,10 +70,10 @@ def test_family_keeps_to_the_conventions(family: Family) -> None:
     assert family.name.endswith("_total") == (family.type == "counter")  # CV-02
     assert family.name.endswith("_info") == (family.type == "info")
     assert not re.search(r"(milliseconds|_ms|minutes|kilobytes)", family.name)
-    assert family.type != "histogram" or family.name.endswith("_seconds")
+    assert family.type != "histogram" or family.name.endswith(("_seconds", "_size"))  # a size counts things
     assert set(family.labels) <= {
         "engine", "app", "op", "outcome", "peer", "type", "phase", "cause", "kind", "reason", "direction", "when",
-        "side", "version", "revision", "python", "twisted", "node", "durability", "policy",
+        "side", "version", "revision", "python", "twisted", "node", "durability", "policy", "path", "state",
     }  # fmt: skip  # CV-03
     assert family.help.endswith(".")
     assert "|" not in family.help
