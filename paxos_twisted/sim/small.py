@@ -10,6 +10,7 @@ import msgspec
 
 from paxos_twisted.check import bank as check_bank
 from paxos_twisted.core import replicated, sessions, table
+from paxos_twisted.core.epaxos import replica as epaxos_replica
 from paxos_twisted.core.multipaxos import proposer, replica
 from paxos_twisted.node import driver
 from paxos_twisted.storage import truncation
@@ -37,7 +38,7 @@ PLACES = {
     "shards": [(table, "SHARDS"), (sessions, "SHARDS"), (replicated, "SHARDS"), (check_bank, "SHARDS")],
     "sessions_per_shard": [(sessions, "SESSIONS_PER_SHARD_MAX")],
     "session_window": [(sessions, "SESSION_WINDOW")],
-    "slots_kept": [(replica, "SLOTS_KEPT")],
+    "slots_kept": [(replica, "SLOTS_KEPT"), (epaxos_replica, "CELLS_KEPT")],
     "run_bytes": [(proposer, "RUN_BYTES_MAX"), (driver, "RUN_BYTES_MAX")],
     "catch_up_bytes": [(replica, "CATCH_UP_BYTES_MAX")],
     "slots_behind": [(replica, "PROMISE_SLOTS_BEHIND_MAX")],
