@@ -11,11 +11,12 @@ however high the load, and batches grow instead.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from paxos_twisted.core.command import split_run
+from paxos_twisted.core.command import NOOP, split_run
 from paxos_twisted.core.engine import Batch
-from paxos_twisted.core.epaxos.interference import Access, Footprints, Key, joined
+from paxos_twisted.core.epaxos.interference import NOTHING, Access, Footprints, Key, joined
 from paxos_twisted.limits import EPAXOS_OPEN_MAX, EPAXOS_OPEN_PER_KEY, RUN_BYTES_MAX, WINDOW_BYTES_MAX
 
 _ALL: Key = ()
@@ -23,10 +24,13 @@ _ALL: Key = ()
 
 
 class Entry(NamedTuple):
-    """One command that waits."""
+    """One command that waits, with the no-ops behind it: a series and its slots stay together. An instance of nothing
+    but no-ops would look like what a recovery decides when it finds no commands."""
 
     raw: bytes
     access: Access
+    slots: int = 1
+    """The command and its no-ops."""
 
 
 class Intake:
@@ -49,7 +53,7 @@ class Intake:
     @property
     def parked(self) -> int:
         """Commands that wait at a key."""
-        return sum(map(len, self._parked.values()))
+        return sum(entry.slots for entries in self._parked.values() for entry in entries)
 
     def add(self, batch: Batch) -> None:
         """Take commands.
@@ -147,14 +151,15 @@ class Intake:
         """Park the commands that must wait; return the others, if any."""
         limit, opened = self._limit, self._open
         free: list[Entry] = []
-        for raw, access in zip(split_run(batch.body, batch.count), accesses, strict=True):
+        for entry in _entries(batch, accesses):
+            access = entry.access
             place = next((self._clients[key][0] for key in access.writes if key in self._clients), None)
             if place is None:
                 place = next((key for key in _keys_of(access) if opened.get(key, 0) >= limit), None)
             if place is None:
-                free.append(Entry(raw, access))
+                free.append(entry)
             else:
-                self._park(place, Entry(raw, access))
+                self._park(place, entry)
         if not free:
             return None
         return _batch(free), joined([entry.access for entry in free])
@@ -176,7 +181,8 @@ class Intake:
                         del self._clients[key]
                     else:
                         self._clients[key] = (where, count - 1)
-        self._ready.appendleft((_batch(entries), [entry.access for entry in entries]))
+        accesses = [access for entry in entries for access in (entry.access, *[NOTHING] * (entry.slots - 1))]
+        self._ready.appendleft((_batch(entries), accesses))
 
 
 def _keys_of(access: Access) -> list[Key]:
@@ -188,8 +194,17 @@ def _keys_of(access: Access) -> list[Key]:
     return keys
 
 
+def _entries(batch: Batch, accesses: list[Access]) -> Iterator[Entry]:
+    commands = split_run(batch.body, batch.count)
+    first = 0
+    for end in range(1, batch.count + 1):
+        if end == batch.count or commands[end] != NOOP:
+            yield Entry(b"".join(commands[first:end]), accesses[first], end - first)
+            first = end
+
+
 def _batch(entries: list[Entry]) -> Batch:
-    return Batch(b"".join(entry.raw for entry in entries), len(entries))
+    return Batch(b"".join(entry.raw for entry in entries), sum(entry.slots for entry in entries))
 
 
 def _concatenated(batches: list[Batch]) -> Batch:

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from paxos_twisted.apps.bank import BALANCE, DEPOSIT, Bank, BankOp
-from paxos_twisted.core.command import Command, split_run
+from paxos_twisted.core.command import NOOP, Command, Series, as_run, split_run
 from paxos_twisted.core.engine import Batch
 from paxos_twisted.core.epaxos.intake import Intake
 from paxos_twisted.core.epaxos.interference import Access, footprints_of
 from paxos_twisted.limits import EPAXOS_OPEN_MAX, EPAXOS_OPEN_PER_KEY
+from paxos_twisted.types import ClientId
 
 
 def command(account: int, client: int, seq: int = 1, kind: int = DEPOSIT) -> bytes:
@@ -90,6 +91,24 @@ def test_the_commands_of_a_client_stay_in_order() -> None:
     assert replica.intake.waiting == 2
     replica.execute()
     assert replica.began[-2:] == [command(7, 99, 1), command(8, 99, 2)]
+
+
+def test_a_series_and_the_slots_behind_it_stay_together() -> None:
+    """Its no-ops alone touch nothing; as an instance they would be taken for what a recovery decides."""
+    replica = Replica()
+    for client in range(EPAXOS_OPEN_PER_KEY):
+        replica.add(command(7, client))
+    series = Series(ClientId(99), 0, 1, 1, (BankOp(DEPOSIT, 7, 1),) * 5)
+    run = as_run(msgspec.msgpack.encode(series), series)
+    replica.intake.add(Batch(run, 5, is_whole=True))
+    replica.add(command(8, 50))
+    replica.pump()
+    assert NOOP not in replica.began
+    assert replica.began[-1] == command(8, 50)
+    assert replica.intake.waiting == replica.intake.parked == 5
+    replica.execute()
+    assert replica.open[-1][0] == Batch(run, 5)
+    assert replica.intake.waiting == replica.intake.parked == 0
 
 
 def test_strict_means_one_open_write_a_key() -> None:
