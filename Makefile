@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help setup demo test unit lint sim mutants soak bench alone engines fuzz lab wheel clean
+.PHONY: help setup demo test unit lint sim mutants soak bench alone engines fuzz lab pictures wheel clean
 
 help: ## list these commands
 	@echo "make demo   is the place to start: a bank that survives the death of its leader. All commands:"
@@ -96,6 +96,13 @@ lab: $(VENV)/.lab ## check the playbooks, and run them on virtual machines if ro
 # A virtual environment has its own pip, which the playbooks build wheels with.
 $(VENV)/.lab: $(READY)
 	@$(PIP) install --quiet --group lab
+	@touch $@
+
+pictures: $(VENV)/.docs ## draw the pictures of the client programs anew, from real sessions (1 minute)
+	@$(BIN)/python docs/pictures.py
+
+$(VENV)/.docs: $(READY)
+	@$(PIP) install --quiet --group docs
 	@touch $@
 
 wheel: $(READY) ## build dist/*.whl

@@ -7,8 +7,9 @@ from time import time
 from rich.console import Console
 from rich.text import Text
 
-from paxos_twisted.apps.auction import AuctionEvent, Auctions, AuctionStatus, Bid
+from paxos_twisted.apps.auction import AuctionError, AuctionEvent, Auctions, AuctionStatus, Bid
 from paxos_twisted_client.auction import COMMANDS, AuctionSide, amount, auction_name, duration_ms, status_sentence
+from paxos_twisted_client.breaks import Breaks
 from paxos_twisted_client.chat import clock_time, printable
 from paxos_twisted_client.feed import Feed
 from paxos_twisted_client.pool import Move, Pool
@@ -30,7 +31,9 @@ class AuctionScreen:
         self._out = out
         self._err = err
         self._is_json = is_json
+        self._breaks = Breaks(self._tell, is_brief=terminal.is_interactive)
         self._feed: Feed | None = None
+        self._bids: set[int] = set()  # what we have offered in this auction: the answer tells what became of it
         self._watch: Countdown = Countdown(time)
         self._code = EXIT_OK
 
@@ -54,7 +57,7 @@ class AuctionScreen:
 
     def on_move(self, move: Move) -> None:
         """Tell the person that we change nodes."""
-        self._tell(f"({move.text})")
+        self._breaks.on_move(move)
 
     # Lines
 
@@ -86,7 +89,13 @@ class AuctionScreen:
             return self._side.status()
 
     async def _ask(self, op: object) -> None:
+        if isinstance(op, Bid):
+            self._bids.add(op.amount)
         request = await self._teller.execute(op)
+        if request.outcome == OK:
+            self._breaks.on_sign()
+        elif isinstance(op, Bid):
+            self._bids.discard(op.amount)  # no answer: whether it counts is seen when it comes in as an event
         self._code = max(self._code, exit_code(self._side, request))
         if isinstance(request.result, AuctionStatus) and request.result.name == self._side.auction:
             self._watch.on_status(request.result)
@@ -112,6 +121,7 @@ class AuctionScreen:
             self._feed.close()
         self._side.auction = auction
         self._watch = Countdown(time)
+        self._bids.clear()
         self._teller.execute_soon(self._side.status(), self._on_status)
         self._feed = self._pool.follow(auction, -1, self._on_events)
         side, watch = self._side, self._watch
@@ -122,33 +132,39 @@ class AuctionScreen:
         if isinstance(request.result, AuctionStatus):
             self._watch.on_status(request.result)
             self._tell(status_sentence(request.result))
+        elif isinstance(request.result, AuctionError):
+            self._tell(f"{request.result.error}; /start opens one")
         else:
             self._tell(sentence(self._side, request))
 
     def _on_events(self, first: int, events: Sequence[AuctionEvent]) -> None:
+        self._breaks.on_sign()
         is_news = self._watch.has_begun
         for event in events:
             self._watch.on_event(event)
-            if is_news:
+            if is_news and not self._is_answered(event):
                 self._show(self._event_line(event))
-                if event.kind == "closed" and event.bidder == self._side.bidder:
-                    self._show(Text("you have won", style="bold green"))
         self._watch.has_begun = True
 
+    def _is_answered(self, event: AuctionEvent) -> bool:
+        """A bid that was made here: "success" says the same."""
+        return event.kind == "bid" and event.bidder == self._side.bidder and event.highest in self._bids
+
     def _event_line(self, event: AuctionEvent) -> Text:
-        who = "you" if event.bidder == self._side.bidder else printable(event.bidder)
+        is_ours = event.bidder == self._side.bidder
+        style = "bold"
         match event.kind:
             case "started":
                 text = "the auction is open"
             case "bid":
-                text = f"{event.highest} by {who}"
+                text, style = f"{event.highest} by {'you' if is_ours else printable(event.bidder)}", "cyan"
+            case _ if not event.highest:
+                text = "the auction is over: no bids"
+            case _ if is_ours:
+                text, style = f"the auction is over: you have won with {event.highest}", "bold green"
             case _:
-                text = (
-                    f"the auction is over: won by {who} with {event.highest}"
-                    if event.highest
-                    else "it is over, no bids"
-                )
-        return Text(f"{clock_time(event.at)} {text}", style="bold" if event.kind != "bid" else "cyan")
+                text = f"the auction is over: {printable(event.bidder)} has won with {event.highest}"
+        return Text(f"{clock_time(event.at)} {text}", style=style)
 
     # Printing
 

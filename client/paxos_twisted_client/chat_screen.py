@@ -10,6 +10,7 @@ from rich.text import Text
 
 from paxos_twisted.apps.chat import History, Message, Page, RoomList, Rooms
 from paxos_twisted.limits import CHAT_BODY_CHARACTERS_MAX, CHAT_PAGE_MESSAGES_MAX
+from paxos_twisted_client.breaks import Breaks
 from paxos_twisted_client.chat import COMMANDS, ChatSide, clock_time, printable
 from paxos_twisted_client.feed import Feed
 from paxos_twisted_client.form import Form
@@ -47,6 +48,7 @@ class ChatScreen:
         self._out = out
         self._err = err
         self._is_json = is_json
+        self._breaks = Breaks(self._tell, is_brief=terminal.is_interactive)
         self._feed: Feed | None = None
         self._code = EXIT_OK
         self._oldest = 0  # position of the oldest message shown
@@ -75,7 +77,7 @@ class ChatScreen:
 
     def on_move(self, move: Move) -> None:
         """Tell the person that we change nodes."""
-        self._tell(f"({move.text})")
+        self._breaks.on_move(move)
 
     # Lines
 
@@ -121,6 +123,8 @@ class ChatScreen:
 
     def _on_said(self, request: Request) -> None:
         """Nothing to tell when all is well: the room shows the message."""
+        if request.outcome == OK:
+            self._breaks.on_sign()
         if exit_code(self._side, request) != EXIT_OK:
             self._show(Text(f"{printable(request.op.body)}: {sentence(self._side, request)}", style="red"))
 
@@ -181,6 +185,7 @@ class ChatScreen:
         self._feed = self._pool.follow(room, -SHOWN_ON_JOIN, self._on_messages, self._on_gap)
 
     def _on_messages(self, first: int, messages: Sequence[Message]) -> None:
+        self._breaks.on_sign()
         if not self._lately:
             self._oldest = first
             if not messages:

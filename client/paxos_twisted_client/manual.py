@@ -40,7 +40,7 @@ class Manual:
         if interactive:
             self._out.print(
                 Text.assemble(
-                    f"Type a {self._side.unit}, e.g. ",
+                    f"Type {'an' if self._side.unit[0] in 'aeiou' else 'a'} {self._side.unit}, e.g. ",
                     (self._side.example, "bold"),
                     f"; just Enter asks you for {self._side.asked}; ",
                     ("help", "bold"),
@@ -112,7 +112,8 @@ class Manual:
         if request.outcome == OK and self._side.did(request.op, request.result):
             said = Text(sentence(self._side, request))
             if self._terminal.is_interactive:
-                said.append(f"  ({rtt_ns / NS * 1000:.1f} ms)", style="dim")
+                gap = "\n" if "\n" in said.plain else "  "  # a list's time is not part of its last line
+                said.append(f"{gap}({rtt_ns / NS * 1000:.1f} ms)", style="dim")
             self._out.print(said, soft_wrap=True)
             if note := self._side.note(request.op, request.result):
                 self._err.print(Text(note, style="dim"), soft_wrap=True)
