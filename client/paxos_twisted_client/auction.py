@@ -137,12 +137,12 @@ class AuctionSide(ClientSide):
             ),
             Verb(
                 "start", (), self.start,
-                f"Open AUCTION for DURATION ({DURATION_MS // 1000}s by default; open: until it is closed by hand).",
+                f"Open AUCTION for DURATION. Else for {DURATION_MS // 1000}s; open: until it is closed by hand.",
                 "open an auction", optional=(NAME, Field("duration", "duration", duration_ms)),
             ),
             Verb("close", (), self.close, "Close AUCTION by hand.", "close an auction", optional=(NAME,)),
             Verb(
-                "auctions", (), Auctions, "List all auctions, those behind AFTER.", "all auctions",
+                "auctions", (), Auctions, "List the auctions, or those behind AFTER.", "all auctions",
                 optional=(Field("after", "auction after which to begin", str),),
             ),
             Verb("remove", (NAME,), _remove, "Forget AUCTION, which is over.", "forget an auction that is over"),

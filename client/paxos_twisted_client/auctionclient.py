@@ -16,7 +16,7 @@ from paxos_twisted_client.auction import AuctionSide, status_sentence
 from paxos_twisted_client.auction_screen import AuctionScreen
 from paxos_twisted_client.bidders import Bidder, report
 from paxos_twisted_client.limits import BENCH_CLIENTS_MAX
-from paxos_twisted_client.program import client_program, pool_maker, react
+from paxos_twisted_client.program import EXIT_CODES, client_program, pool_maker, react
 from paxos_twisted_client.settings import DurationType, Settings, shared_options
 from paxos_twisted_client.teller import EXIT_OK, EXIT_UNKNOWN
 
@@ -27,7 +27,7 @@ cli = client_program(AUCTION, AuctionScreen)
 SPELLINGS: Final = CLIENT | {"-id": Spelling("--id"), "-uid": Spelling("--id")}
 
 
-@cli.command()
+@cli.command(epilog=EXIT_CODES.format(server=AUCTION.server))
 @shared_options
 @AUCTION.identity_options
 @click.option("--count", type=click.IntRange(1, BENCH_CLIENTS_MAX), default=10, show_default=True, help="Bidders.")
@@ -37,10 +37,10 @@ SPELLINGS: Final = CLIENT | {"-id": Spelling("--id"), "-uid": Spelling("--id")}
 @click.option("--seed", type=int, envvar="PAXOS_SEED", help="Same seed, same raises and pauses; else a random one.")
 @click.pass_obj
 def bidders(settings: Settings, /, count: int, every: float, seed: int | None, **given: Any) -> None:
-    """Let COUNT bidders outbid each other until the auction is over, then tell who has won.
+    """Let COUNT bidders outbid each other until the end.
 
-    Afterwards every acknowledged bid is compared with the result: exit code 3 when one is above it, or the winner's own
-    answers say otherwise. --output json lists all bids.
+    Then tell who has won. Every acknowledged bid is compared with the result: exit code 3 when one is above it, or the
+    winner's own answers say otherwise. --output json lists all bids.
     """
     settings.take(given)
     is_json = settings.is_json
@@ -79,13 +79,13 @@ def bidders(settings: Settings, /, count: int, every: float, seed: int | None, *
     react(run)
 
 
-@cli.command()
+@cli.command(epilog=EXIT_CODES.format(server=AUCTION.server))
 @shared_options
 @AUCTION.identity_options
 @click.option("--every", type=DurationType(), default=1.0, help="Pause between two questions.  [default: 1s]")
 @click.pass_obj
 def watch(settings: Settings, /, every: float, **given: Any) -> None:
-    """Print how the auction stands, again and again, until it is over."""
+    """Print how the auction stands again and again, until the end."""
     settings.take(given)
     pool_of = pool_maker(AUCTION, settings)
 

@@ -90,7 +90,7 @@ class BankSide(ClientSide):
             "transfer",
             (ACCOUNT, TO, AMOUNT),
             _kind(TRANSFER),
-            "Move AMOUNT from ACCOUNT to the account TO: both sides, or neither.",
+            "Move AMOUNT from ACCOUNT to the account TO, all or nothing.",
             "from ACCOUNT to another account, both or neither",
         ),
     )

@@ -104,7 +104,7 @@ class ChatSide(ClientSide):
                 "history",
                 (Field("room", "room", _room),),
                 _history,
-                f"Print the last COUNT messages of ROOM ({CHAT_PAGE_MESSAGES_MAX} at most), or those from START on.",
+                f"Print the last COUNT messages of ROOM, {CHAT_PAGE_MESSAGES_MAX} at most. With START: from there on.",
                 "what was said",
                 optional=(
                     Field("count", "how many", _count),
@@ -112,7 +112,7 @@ class ChatSide(ClientSide):
                 ),
             ),
             Verb(
-                "rooms", (), Rooms, "List the rooms, those behind AFTER.", "all rooms",
+                "rooms", (), Rooms, "List the rooms, or those behind AFTER.", "all rooms",
                 optional=(Field("after", "room after which to begin", str),),
             ),
         )  # fmt: skip

@@ -17,7 +17,7 @@ from paxos_twisted.spellings import CLIENT, Spelling, respell
 from paxos_twisted_client.chat import ChatSide, message_line, random_body
 from paxos_twisted_client.chat_screen import ChatScreen
 from paxos_twisted_client.connection import NS
-from paxos_twisted_client.program import client_program, pool_maker, react
+from paxos_twisted_client.program import EXIT_CODES, client_program, pool_maker, react
 from paxos_twisted_client.settings import DurationType, Settings, shared_options
 from paxos_twisted_client.teller import EXIT_OK, EXIT_UNKNOWN, Teller, exit_code, sentence
 
@@ -28,7 +28,7 @@ cli = client_program(CHAT, ChatScreen)
 SPELLINGS: Final = CLIENT | {"-uid": Spelling("--name")}
 
 
-@cli.command()
+@cli.command(epilog=EXIT_CODES.format(server=CHAT.server))
 @shared_options
 @CHAT.identity_options
 @click.option("--count", type=click.IntRange(0), default=0, help="Messages to send; 0: until Ctrl-C.  [default: 0]")
@@ -37,7 +37,7 @@ SPELLINGS: Final = CLIENT | {"-uid": Spelling("--name")}
 @click.option("--seed", type=int, envvar="PAXOS_SEED", help="Same seed, same words; else a random one.")
 @click.pass_obj
 def talk(settings: Settings, /, count: int, every: float, words: int, seed: int | None, **given: Any) -> None:
-    """Say random things, one behind the other: the next one when the one before it is answered.
+    """Say random things, each when the one before is answered.
 
     Each message is one line on stdout: its position in the room, its id, how long it took.
     """
@@ -74,7 +74,7 @@ def talk(settings: Settings, /, count: int, every: float, words: int, seed: int 
     react(run)
 
 
-@cli.command()
+@cli.command(epilog=EXIT_CODES.format(server=CHAT.server))
 @shared_options
 @CHAT.identity_options
 @click.argument("room", required=False)

@@ -93,7 +93,7 @@ class KvSide(ClientSide):
         ("", "type operations at a prompt"),
         ("put greeting hello", "one operation; a value may also come from a pipe"),
         ("get greeting", "print the value, to a pipe byte by byte"),
-        ("--bench --clients 16 --reads 90", "many random ones, with statistics"),
+        ("--bench --reads 90", "many random ones, 90 % gets, with statistics"),
     )
     example = "put greeting hello"
     asked = "the operation and what it needs"
@@ -117,7 +117,7 @@ class KvSide(ClientSide):
             "list",
             (),
             List,
-            "Print the keys that begin with PREFIX and their values, from behind the key AFTER on, LIMIT at most.",
+            "Print the keys that begin with PREFIX, and their values. From behind the key AFTER on, LIMIT at most.",
             "keys and values in order",
             optional=(PREFIX, AFTER, LIMIT),
         ),

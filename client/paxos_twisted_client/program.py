@@ -258,7 +258,7 @@ def _add_completion(group: click.Group, side: ClientSide) -> None:
         click.echo(found(group, {}, side.program, f"_{side.program.upper()}_COMPLETE").source())
 
     completion.__doc__ = (
-        f"Print the completion script of a shell, e.g. for ~/.bashrc: source <({side.program} completion bash)"
+        f"Print the completion script of a shell.\n\nFor ~/.bashrc: source <({side.program} completion bash)"
     )
     group.command()(click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))(completion))
 

@@ -92,7 +92,10 @@ def chat(
     directory: Path | None,
     output: str,
 ) -> None:
-    """All in one: make a configuration, start 2f+1 replicas, run clients in automatic mode, compare all logs."""
+    """Run a chat, and compare all logs.
+
+    All in one: makes a configuration, starts 2f+1 replicas, runs clients in automatic mode, kills the primary if asked.
+    """
     skips = _slots(skip_slots)
     if timeout is not None and not _DURATION.fullmatch(timeout):
         raise click.UsageError(f"--timeout: {timeout!r} is not a duration; write 400ms or 1s")
@@ -134,7 +137,9 @@ def chat(
 @_dir
 @_json
 def chat_tests(messages: int, clients: int, only: tuple[int, ...], directory: Path | None, output: str) -> None:
-    """The five experiments of the chat, each on a cluster of its own, with the logs of all replicas compared.
+    """Play the five experiments of the chat's text.
+
+    Each on a cluster of its own, with the logs of all replicas compared.
 
     1 normal operation for f = 1, 2, 3; 2 the primary dies; 3 it dies f times; 4 skipped slots become no-ops in every
     log; 5 with 1, 5, 10 and 20 % of all messages lost, between replicas and to clients, the system stays live.
@@ -215,7 +220,10 @@ def auction(
     directory: Path | None,
     output: str,
 ) -> None:
-    """An auction whose primary is killed: no acknowledged bid lost, one winner, the same at every replica."""
+    """Run an auction whose primary is killed.
+
+    No acknowledged bid is lost; there is one winner, the same at every replica.
+    """
     with _place(directory) as place:
         outcome = run_auction(
             place,
@@ -240,7 +248,10 @@ def auction(
 @_dir
 @_json
 def auction_steps(engine: str, directory: Path | None, output: str) -> None:
-    """The twelve steps of the auction's text: bids, a crash, a lower bid at the new leader, the end, the winner."""
+    """Play the twelve steps of the auction's text.
+
+    Bids, a crash, a lower bid at the new leader, the end, the winner.
+    """
     console = Console(highlight=False)
 
     def tell(step: Step) -> None:

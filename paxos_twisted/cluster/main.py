@@ -193,7 +193,7 @@ def thaw(nodes: tuple[str, ...], directory: Path) -> None:
 @directory_option
 @click.option("--kill", "is_crash", is_flag=True, help="With kill -9 instead of a clean stop.")
 def restart(nodes: tuple[str, ...], directory: Path, is_crash: bool) -> None:
-    """Stop nodes, one after the other, and start them again; dead ones are started."""
+    """Stop nodes and start them again, one after the other. Dead ones are started."""
     cluster = LocalCluster(directory, dies_with_us=False)
     for node in _meant(cluster, nodes):
         cluster.kill(node) if is_crash else cluster.stop(node)

@@ -37,7 +37,7 @@ def config_group() -> None:
 @options
 @click.pass_obj
 def check(settings: Settings, /, file: Path, place: Path | None, effective: bool, **given: Any) -> None:
-    """Check a configuration; name all that is wrong with it, with file, line and key."""
+    """Check a configuration. All that is wrong with it is named, with file, line and key."""
     settings.take(**given)
     try:
         config = load(file) if place is None else parse(file.read_text(encoding="utf-8"), str(place))

@@ -146,10 +146,10 @@ def _until_another_leads(
 @options
 @click.pass_obj
 def events(settings: Settings, /, **given: Any) -> None:
-    """Show the last changes of leader and links, of all nodes on one clock.
+    """Show the last changes of leader and links of all nodes.
 
-    Each node remembers its own with exact times; the differences between the machines' clocks are measured and taken
-    into account.
+    They stand on one clock. Each node remembers its own with exact times; the differences between the machines' clocks
+    are measured and taken into account.
     """
     config = settings.take(**given).config()
     collected = collect(settings.apis(config))

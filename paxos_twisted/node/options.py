@@ -53,14 +53,14 @@ class Options(usage.Options):
 
     optParameters: ClassVar[list[list[Any]]] = [
         ["config", "c", None, "The cluster's configuration, the same file for all nodes."],
-        ["node-id", "i", None, "Which of its nodes this one is."],
+        ["node-id", "i", None, "Which node of the configuration this one is."],
         [
             "uid",
             None,
             None,
-            "The same as the chat's text counts: 0 is the node with the highest id, which leads first.",
+            "Which node this one is, as the chat's text counts: 0 is the one with the highest id, which leads first.",
         ],
-        ["port", None, None, "The same by the port of its address, as the auction's text does."],
+        ["port", None, None, "Which node this one is, by the port of its address, as the auction's text does."],
         ["data-dir", "d", None, "Keep the data here, instead of where the configuration says."],
         ["listen", None, None, "Listen on this host:port (e.g. 0.0.0.0:7101), but be known by the configured address."],
         ["http", None, None, "Answer HTTP on this host:port, instead of the configured one."],
@@ -70,8 +70,8 @@ class Options(usage.Options):
             None,
             "While this node leads, listen for clients on this host:port too (docs/front-doors.md).",
         ],
-        ["on-lead", None, "", "Run this shell command when this node begins to lead, e.g. to move an address here."],
-        ["on-follow", None, "", "… and this one when it leads no more."],
+        ["on-lead", None, None, "Run this shell command when this node begins to lead, e.g. to move an address here."],
+        ["on-follow", None, None, "Run this shell command when this node leads no more."],
         ["answer-delay", None, None, "Let bidders wait so long for the answer to a bid, e.g. 100ms (auctions)."],
         ["applied-log", None, None, "Write every command that is applied into this file, one JSON object a line."],
         ["trace", None, "off", "Log each message between nodes: its kind and receivers, or its attributes, too."],
@@ -198,8 +198,8 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from error
         return Extras(
             service=self._given_address("service"),
-            on_lead=self["on-lead"],
-            on_follow=self["on-follow"],
+            on_lead=self["on-lead"] or "",
+            on_follow=self["on-follow"] or "",
             applied_log=Path(self["applied-log"]) if self["applied-log"] else None,
             trace=self["trace"],
             answer_delay_ms=delay,

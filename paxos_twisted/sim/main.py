@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from paxos_twisted import __version__
 from paxos_twisted.sim.mutants import MUTANTS, hunt
 from paxos_twisted.sim.scenario import run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
@@ -31,13 +32,21 @@ def _world_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group()
-@click.version_option(package_name="paxos-twisted")
+EXIT_CODES = """\b
+Exit codes:
+  0  no property was violated
+  2  wrong arguments
+  3  a property was violated, or a mutant was not noticed
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(__version__, "-V", "--version", prog_name="paxossim")
 def main() -> None:
     """Run whole clusters in one process, on virtual time, from a seed."""
 
 
-@main.command()
+@main.command(epilog=EXIT_CODES)
 @click.option("--seeds", default=1000, show_default=True, type=click.IntRange(1), help="How many.")
 @click.option("--start", default=0, show_default=True, type=click.IntRange(0), help="The first one.")
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes.")
@@ -61,7 +70,7 @@ def swarm(seeds: int, start: int, jobs: int, failures: int, engine: str, applica
     sys.exit(FAILED if summary.failures else 0)
 
 
-@main.command()
+@main.command(epilog=EXIT_CODES)
 @click.argument("seed", type=int)
 @click.option("--trace", "is_traced", is_flag=True, help="Print every event.")
 @click.option("--tail", default=60, show_default=True, help="Without --trace: lines shown before a failure.")
@@ -83,7 +92,7 @@ def replay(seed: int, is_traced: bool, tail: int, engine: str, application: str,
     click.echo("everything held")
 
 
-@main.command()
+@main.command(epilog=EXIT_CODES)
 @click.argument("name", required=False)
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Seeds for each scenario.")
 @click.option("--start", default=0, show_default=True, help="The first seed.")
@@ -106,7 +115,7 @@ def scenario(name: str | None, seeds: int, start: int, is_traced: bool) -> None:
     sys.exit(FAILED if failed else 0)
 
 
-@main.command()
+@main.command(epilog=EXIT_CODES)
 @click.argument("name", required=False)
 @click.option("--engine", type=click.Choice(sorted(SUBJECTS)), help="Only those of one engine.")
 def mutants(name: str | None, engine: str | None) -> None:
