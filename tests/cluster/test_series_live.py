@@ -1,6 +1,7 @@
-"""A series is one request also when its leader is killed while it is under way: applied once, answered whole."""
+"""A series is one request also when a node is killed while it is under way: applied once, answered whole."""
 
 import contextlib
+import json
 import secrets
 import socket
 import struct
@@ -11,11 +12,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from cluster_tools import succeed
 
 from paxos_twisted.apps.bank import DEPOSIT, TRANSFER, BankOp, BankResult
 from paxos_twisted.cluster.local import ClusterError, LocalCluster
 from paxos_twisted.core.command import Series
-from paxos_twisted.types import ClientId
+from paxos_twisted.types import ClientId, NodeId
 from paxos_twisted.wire.client import Answers, NoLeader, Redirect, Refused, Unknown
 from paxos_twisted.wire.frames import frame
 from paxos_twisted.wire.handshake import PROTOCOL_VERSION, ClientHello, ClientWelcome
@@ -104,3 +106,26 @@ def test_a_leader_that_is_killed_amid_a_series_leaves_all_of_it_or_nothing(clust
         assert answer_to(cluster, request, client, seq) == results
         cluster.start(leader)
         cluster.wait_ready(timeout_s=WAIT_S)
+
+
+@pytest.mark.parametrize("engine", ["epaxos", "primary-backup"])
+def test_batches_of_a_bench_survive_a_kill_on_every_engine(engine: str, tmp_path: Path) -> None:
+    """The node at which all clients are is killed; they repeat what they do not know, and each batch counts once."""
+    history = tmp_path / "history.jsonl"
+    with LocalCluster.create(tmp_path / "cluster", engine=engine, name="batches") as cluster:
+        cluster.start()
+        cluster.wait_ready(timeout_s=WAIT_S)
+        client = ("bankclient", "--config", cluster.config_path, "--output", "json")
+        first = cluster.leader() if engine == "primary-backup" else NodeId(1)
+        kill = f"kill -9 {cluster.apis[first].status().pid}"
+        load = ("-n", 60, "--clients", 3, "--batch", 50, "--rate", 90)  # two seconds: time enough for a kill
+        end = ("--history", history, "--at", 60, "--run", kill)
+        clients = json.loads(succeed(*client, "--bench", *load, *end))["clients"]
+        assert [one["answered"] for one in clients] == [60, 60, 60]
+        assert any(one["reconnects"]["closed"] for one in clients)
+        assert cluster.state(first) != "running"
+        cluster.start(first)
+        cluster.wait_ready(timeout_s=WAIT_S)
+        verdict = json.loads(succeed("paxosctl", "--config", cluster.config_path, "verify", "--output", "json"))
+        assert verdict["verdict"] == "ok"
+    assert "answered    9000\n" in succeed("paxosctl", "check-history", history)
