@@ -30,7 +30,7 @@ from paxos_twisted.limits import (
     AUCTION_NAME_CHARACTERS_MAX,
 )
 from paxos_twisted_client.chat import printable
-from paxos_twisted_client.client_side import ClientSide, Field, Function, Verb
+from paxos_twisted_client.client_side import ClientSide, Field, Function, Verb, is_of_program
 from paxos_twisted_client.settings import DurationType
 
 AUCTION: Final = "auction"
@@ -211,25 +211,29 @@ class AuctionSide(ClientSide):
 
     # Options
 
-    def identity_options(self, command: Function) -> Function:
-        """Who bids, and where, for all commands."""
-
-        def keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-            if value is not None:
-                try:
-                    if param.name == "own_auction":
-                        self.auction = auction_name(value)
-                    else:
-                        self.bidder = _bidder(value)
-                except ValueError as error:
-                    raise click.BadParameter(str(error)) from error
-
-        who = "Under which name to bid; else that of the user and the process.  [env: PAXOS_ID]"
-        command = click.option("--id", "own_id", callback=keep, expose_value=False, envvar="PAXOS_ID", help=who)(
+    def verb_options(self, command: Function) -> Function:
+        """Who; the auction is an argument."""
+        text = "Under which name to bid; else that of the user and the process.  [env: PAXOS_ID]"
+        return click.option("--id", "own_id", callback=self._keep, expose_value=False, envvar="PAXOS_ID", help=text)(
             command
         )
-        where = f"The auction to be in.  [default: {AUCTION}]"
-        return click.option("--auction", "own_auction", callback=keep, expose_value=False, help=where)(command)
+
+    def identity_options(self, command: Function) -> Function:
+        """Who bids, and where, for the other commands."""
+        text = f"The auction to be in.  [default: {AUCTION}]"
+        option = click.option("--auction", "own_auction", callback=self._keep, expose_value=False, help=text)
+        return option(self.verb_options(command))
+
+    def _keep(self, context: click.Context, option: click.Parameter, value: str | None) -> None:
+        if value is None or is_of_program(context, option):
+            return
+        try:
+            if option.name == "own_auction":
+                self.auction = auction_name(value)
+            else:
+                self.bidder = _bidder(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
 
     def bench_options(self, command: Function) -> Function:
         """Who and where; and what is asked."""

@@ -17,7 +17,7 @@ from paxos_twisted.limits import (
     CHAT_PAGE_MESSAGES_MAX,
     CHAT_ROOM_CHARACTERS_MAX,
 )
-from paxos_twisted_client.client_side import ClientSide, Field, Function, Verb
+from paxos_twisted_client.client_side import ClientSide, Field, Function, Verb, is_of_program
 
 ROOM: Final = "hall"
 """Where one is when one names no room."""
@@ -172,25 +172,29 @@ class ChatSide(ClientSide):
         """See docs/history.md."""
         return to_json(result)
 
+    def verb_options(self, command: Function) -> Function:
+        """Who; the room is an argument."""
+        text = "Under which name to talk; else that of the user and the process.  [env: PAXOS_NAME]"
+        return click.option(
+            "--name", "own_name", callback=self._keep, expose_value=False, envvar="PAXOS_NAME", help=text
+        )(command)
+
     def identity_options(self, command: Function) -> Function:
-        """Who and where, for all commands."""
+        """Who and where, for the other commands."""
+        text = f"The room to be in.  [default: {ROOM}]"
+        option = click.option("--room", "own_room", callback=self._keep, expose_value=False, help=text)
+        return option(self.verb_options(command))
 
-        def keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-            if value is not None:
-                try:
-                    if param.name == "own_room":
-                        self.room = _room(value)
-                    else:
-                        self.name = _name(value)
-                except ValueError as error:
-                    raise click.BadParameter(str(error)) from error
-
-        name = "Under which name to talk; else that of the user and the process.  [env: PAXOS_NAME]"
-        command = click.option("--name", "own_name", callback=keep, expose_value=False, envvar="PAXOS_NAME", help=name)(
-            command
-        )
-        room = f"The room to be in.  [default: {ROOM}]"
-        return click.option("--room", "own_room", callback=keep, expose_value=False, help=room)(command)
+    def _keep(self, context: click.Context, option: click.Parameter, value: str | None) -> None:
+        if value is None or is_of_program(context, option):
+            return
+        try:
+            if option.name == "own_room":
+                self.room = _room(value)
+            else:
+                self.name = _name(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
 
     def bench_options(self, command: Function) -> Function:
         """Who and where; and what random messages look like."""

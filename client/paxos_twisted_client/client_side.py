@@ -8,6 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+import click
+from click.core import ParameterSource
+
 OUR_WORDS: Final = {
     "status": "where we are connected, and how fast it was",
     "help": "this list",
@@ -16,6 +19,13 @@ OUR_WORDS: Final = {
 """What every manual mode understands besides the commands of its application."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def is_of_program(context: click.Context, option: click.Parameter) -> bool:
+    """Whether a command's option has its value from the environment. Then the program has taken that already; or what
+    was typed before the command, which goes first."""
+    is_of_environment = context.get_parameter_source(option.name or "") is ParameterSource.ENVIRONMENT
+    return context.parent is not None and is_of_environment
 
 
 class FormError(ValueError):
@@ -133,6 +143,10 @@ class ClientSide(ABC):
         """The same for an answer."""
 
     # The bench.
+
+    def verb_options(self, command: Function) -> Function:
+        """Add the application's own options of its single commands to a click command. They keep their values."""
+        return command
 
     def bench_options(self, command: Function) -> Function:
         """Add the application's own options of the bench to a click command."""

@@ -231,7 +231,7 @@ def _add_verb(group: click.Group, side: ClientSide, verb: Verb) -> None:
         _run_one(side, settings, op)
 
     command.__doc__ = verb.summary
-    function = click.pass_obj(shared_options(command))
+    function = click.pass_obj(shared_options(side.verb_options(command)))
     for field in reversed(fields):
         function = click.argument(field.name, required=field in verb.fields and not field.is_piped)(function)
     # Unknown options are let through as arguments: an amount may be negative (and the bank says what it thinks of it).

@@ -13,11 +13,15 @@ from paxos_twisted_client.auction_screen import Countdown
 from paxos_twisted_client.auctionclient import SPELLINGS as AUCTION_SPELLINGS
 from paxos_twisted_client.auctionclient import cli as auction_cli
 from paxos_twisted_client.bidders import Made, report
+from paxos_twisted_client.breaks import Breaks
 from paxos_twisted_client.chat import ChatSide, ChatWorkload, message_line, printable, random_body
 from paxos_twisted_client.chatclient import SPELLINGS as CHAT_SPELLINGS
 from paxos_twisted_client.chatclient import cli as chat_cli
 from paxos_twisted_client.client_side import FormError
+from paxos_twisted_client.connection import CLOSED, ERROR, REDIRECT
+from paxos_twisted_client.endpoints import Address
 from paxos_twisted_client.form import Form
+from paxos_twisted_client.pool import Move
 
 from paxos_twisted.apps.auction import (
     AuctionError,
@@ -321,5 +325,45 @@ def test_a_wrong_name_or_loss_is_told(tmp_path: Path) -> None:
     told = runner.invoke(chat_cli, ["--name", "\x1b", "rooms", "--nodes", "127.0.0.1:1"])
     assert told.exit_code == 2
     assert "is no name" in told.output
+    told = runner.invoke(chat_cli, ["post", "hall", "hello", "--name", "\x1b"])
+    assert "is no name" in told.output
     told = runner.invoke(auction_cli, ["status", "--loss", "2", "--nodes", "127.0.0.1:1"])
     assert told.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("cli", "given", "command"),
+    [
+        pytest.param(chat_cli, "--name", ["rooms"], id="chat"),
+        pytest.param(auction_cli, "--id", ["auctions"], id="auction"),
+    ],
+)
+def test_a_name_typed_goes_before_one_of_the_environment(
+    cli: Any, given: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment's are bad here, so that reading one shows."""
+    monkeypatch.setenv("PAXOS_NAME", "\x1b")
+    monkeypatch.setenv("PAXOS_ID", "\x1b")
+    runner = CliRunner()
+    nowhere = ["--loss", "2"]  # also refused, but behind the names
+    assert f"'{given}'" in runner.invoke(cli, [*command, *nowhere]).output
+    assert "'--loss'" in runner.invoke(cli, [given, "ann", *command, *nowhere]).output
+
+
+@pytest.mark.parametrize(
+    ("is_brief", "told"),
+    [
+        pytest.param(
+            True, ["(gone; looking for a node that answers)", "(connected again)"], id="a person reads it once"
+        ),
+        pytest.param(False, ["(elsewhere)", "(gone)", "(refused)", "(elsewhere)"], id="a pipe is told every move"),
+    ],
+)
+def test_a_break_is_told(is_brief: bool, told: list[str]) -> None:
+    lines: list[str] = []
+    breaks = Breaks(lines.append, is_brief=is_brief)
+    for cause, text in ((REDIRECT, "elsewhere"), (CLOSED, "gone"), (ERROR, "refused"), (REDIRECT, "elsewhere")):
+        breaks.on_move(Move(0, Address("127.0.0.1", 1), cause, text, 0.0))
+    breaks.on_sign()
+    breaks.on_sign()
+    assert lines == told
