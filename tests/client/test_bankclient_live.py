@@ -277,7 +277,8 @@ def test_the_leader_dies_at_command_k(live: Live, tmp_path: Path, clients: int, 
     )  # fmt: skip
     assert code == 0
     assert report["together"]["answered"] == total
-    assert report["reconnects"]["error"] >= 1
+    # Which of them it is depends on what arrives first: the redirect of one node or the end of the other.
+    assert sum(report["reconnects"][cause] for cause in ("error", "closed", "redirect")) >= 1
     (mark,) = report["marks"]
     assert mark["exit_code"] == 0
     assert 0 < mark["seconds"] < report["seconds"]

@@ -17,6 +17,7 @@ from paxos_twisted.wire import client, handshake
 from paxos_twisted.wire.client import (
     FINAL_REFUSALS,
     Answer,
+    Answers,
     Events,
     Follow,
     NoLeader,
@@ -51,6 +52,12 @@ GOLDEN = [
         Answer[BankResult],
         "94 02 07 03 94 11 64 c0 c0",
         id="Answer with a balance",
+    ),
+    pytest.param(
+        Answers(7, 3, (BankResult(17, 100), BankResult(17, 90))),  # type: ignore[arg-type]
+        Answers[BankResult],
+        "94 0c 07 03 92 94 11 64 c0 c0 94 11 5a c0 c0",
+        id="Answers with two balances",
     ),
     pytest.param(
         Answer(7, 3, BankResult(17, 0, "no")),  # type: ignore[arg-type]
