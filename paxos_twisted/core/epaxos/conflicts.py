@@ -260,7 +260,7 @@ class ConflictIndex:
         """Everything, for a snapshot."""
         vectors = (self._all_reads, self._all_writes, self._some_writes, self._top)
         return SavedIndex(
-            tuple((key, tuple(entry)) for key, entry in self._keys.items()),
+            tuple((key, tuple(self._keys[key])) for key in sorted(self._keys, key=_by_type)),
             tuple(map(tuple, vectors)),
             tuple(self.promised),
             tuple(self.floor),
@@ -294,6 +294,11 @@ class SavedIndex(msgspec.Struct, array_like=True, frozen=True, gc=False):
     promised: tuple[int, ...]
     floor: tuple[int, ...]
     blind: tuple[int, ...]
+
+
+def _by_type(key: Key) -> tuple[str, Key]:
+    """An order of all keys, of clients and of applications, that does not depend on how sets of strings are hashed."""
+    return type(key).__name__, key
 
 
 def _vector(n: int) -> list[int]:

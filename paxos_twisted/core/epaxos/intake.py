@@ -105,7 +105,7 @@ class Intake:
                 freed.append(key)
         self._open_instances -= 1
         self._open_bytes -= len(body)
-        for key in freed:
+        for key in sorted(freed, key=str):
             self._release(key)
 
     def set_strict(self, is_strict: bool) -> None:
@@ -155,7 +155,8 @@ class Intake:
             access = entry.access
             place = next((self._clients[key][0] for key in access.writes if key in self._clients), None)
             if place is None:
-                place = next((key for key in _keys_of(access) if opened.get(key, 0) >= limit), None)
+                full = (key for key in _keys_of(access) if opened.get(key, 0) >= limit)
+                place = min(full, key=str, default=None)  # not the first: sets of strings have no order of their own
             if place is None:
                 free.append(entry)
             else:
