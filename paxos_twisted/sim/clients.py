@@ -12,11 +12,22 @@ from typing import Any, Protocol
 import msgspec
 
 from paxos_twisted.check.history import History
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
+from paxos_twisted.sim.invariants import result_of
 from paxos_twisted.sim.scheduler import Scheduler
 from paxos_twisted.sim.workloads import Habits, Workload
 from paxos_twisted.types import ClientId, NodeId
-from paxos_twisted.wire.client import FINAL_REFUSALS, Answer, NoLeader, ProtocolError, Redirect, Refused, Reply, Unknown
+from paxos_twisted.wire.client import (
+    FINAL_REFUSALS,
+    Answer,
+    Answers,
+    NoLeader,
+    ProtocolError,
+    Redirect,
+    Refused,
+    Reply,
+    Unknown,
+)
 
 
 class Service(Protocol):
@@ -40,6 +51,7 @@ class Pending(msgspec.Struct, gc=False):
 
     seq: int
     op: Any
+    """A tuple of operations: a series."""
     is_open: bool = False
     """A node has it and has not answered."""
     is_doubtful: bool = False
@@ -60,6 +72,7 @@ class SimClient:
         service: Service,
         history: History[Any, Any],
         workload: Workload,
+        series_rng: random.Random,
     ) -> None:
         self.number = number
         self.nodes = nodes
@@ -74,6 +87,7 @@ class SimClient:
         self.on_trace: Callable[[str], None] | None = None
         self._scheduler = scheduler
         self._rng = rng
+        self._series_rng = series_rng  # of its own: a client without series does what it did before there were any
         self._service = service
         self._left = habits.requests
         self._pending: dict[int, Pending] = {}
@@ -117,16 +131,25 @@ class SimClient:
             return
         self._left -= 1
         self._seq += 1
-        pending = Pending(self._seq, self.workload.draw(self._rng.random, self.habits, self.number))
+        pending = Pending(self._seq, self._draw())
         self._pending[pending.seq] = pending
         self._record("invoke", pending)
         self._submit(pending)
+
+    def _draw(self) -> Any:
+        """One operation, or a series: only when nothing is unanswered, for its session keeps one request then."""
+        habits, rand = self.habits, self._series_rng.random
+        if self._pending or not habits.series_share or rand() >= habits.series_share:
+            return self.workload.draw(self._rng.random, habits, self.number)
+        length = 2 + int(rand() * (habits.series_length_max - 1))
+        return tuple([self.workload.draw(rand, habits, self.number) for _ in range(length)])
 
     def _submit(self, pending: Pending) -> None:
         pending.is_open = True
         pending.tries += 1
         ack = next(iter(self._pending))  # in the order of seq: the first is the oldest
-        command = Command(self.client, self._birth, pending.seq, ack, pending.op)
+        kind: Any = Series if type(pending.op) is tuple else Command
+        command = kind(self.client, self._birth, pending.seq, ack, pending.op)
         self._watch()
         self._service.submit(self, self._target, self._encode(command), self._connection)
 
@@ -153,7 +176,7 @@ class SimClient:
         if reply.client != self.client:
             return
         match reply:
-            case Answer():
+            case Answer() | Answers():
                 pending = self._pending.pop(reply.seq, None)
                 if pending is None:
                     return
@@ -161,7 +184,8 @@ class SimClient:
                     self._watch()
                 else:
                     self._timeout += 1
-                result = reply.result
+                result = result_of(reply)
+                assert isinstance(reply, Answers) == (type(pending.op) is tuple), f"{reply!r} to {pending.op!r}"
                 self.answered_count += 1
                 self.answers.append((self.client, reply.seq, result))
                 self._record("ok", pending, result=result)

@@ -21,7 +21,7 @@ from paxos_twisted.core.table import Table
 from paxos_twisted.net.faults import FaultLayer, Rule
 from paxos_twisted.sim.clients import SimClient
 from paxos_twisted.sim.disk import SimDisk
-from paxos_twisted.sim.invariants import Violation
+from paxos_twisted.sim.invariants import Violation, result_of
 from paxos_twisted.sim.model import Model
 from paxos_twisted.sim.network import CONNECTION_TIMEOUT_MS, SimNetwork
 from paxos_twisted.sim.node import SimNode, WatchedState
@@ -31,7 +31,7 @@ from paxos_twisted.sim.subjects import SUBJECTS
 from paxos_twisted.sim.trace import Trace
 from paxos_twisted.sim.workloads import WORKLOADS, Habits
 from paxos_twisted.types import ClientId, NodeId
-from paxos_twisted.wire.client import Reply
+from paxos_twisted.wire.client import Answers, Reply
 
 PROBE = Habits(requests=3, think_ms=1, timeout_ms=300)
 """The client that comes when all is over."""
@@ -142,6 +142,7 @@ class Cluster:
                 self,
                 self.history,
                 self.workload,
+                self.stream(f"series {number}"),
             )
             if self.trace is not None:
                 client.on_trace = self._note_text
@@ -427,7 +428,7 @@ class Cluster:
 
     def _told(self, client: SimClient, node: NodeId, connection: int, reply: Reply) -> None:
         if (client.number, node) not in self.unreachable:
-            self.note(lambda: f"node {node} -> client {client.number} over {connection}: {reply!r}")
+            self.note(lambda: f"node {node} -> client {client.number} over {connection}: {_shown(reply)}")
             client.answered(node, connection, reply)
 
     def tell_disconnected(self, client: SimClient, node: NodeId, connection: int) -> None:
@@ -516,6 +517,11 @@ class Cluster:
                     raise Violation(f"EQ: two replicas differ in the table {mine.name} after slot {state.applied}")
         self.model.specification.check(first.application)
         check_order(self.history, self.model)
+
+
+def _shown(reply: Reply) -> str:
+    """For the trace. (What a series is told is still encoded, in an object that would be shown with its address.)"""
+    return repr(msgspec.structs.replace(reply, result=result_of(reply)) if isinstance(reply, Answers) else reply)
 
 
 def _tables(state: WatchedState) -> list[Table[Any, Any]]:

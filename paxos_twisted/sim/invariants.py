@@ -14,17 +14,20 @@ promises beyond that is checked by its own class, see `paxos_twisted.sim.subject
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from paxos_twisted.core.command import NOOP, Command
+from paxos_twisted.core.command import NOOP, Command, Series
 from paxos_twisted.core.events import Event
 from paxos_twisted.core.records import Record, SnapshotTaken
 from paxos_twisted.core.table import Table
 from paxos_twisted.sim.model import Model, ModelError
 from paxos_twisted.types import NO_SLOT, NodeId, Slot
-from paxos_twisted.wire.client import Answer, Reply
+from paxos_twisted.wire.client import Answer, Answers, Reply
+
+AnyCommand = Command[Any] | Series[Any] | None
+"""What stands in a slot. A series stands in the first one of as many as it has operations."""
 
 
 class Violation(AssertionError):
@@ -79,7 +82,7 @@ class Invariants:
     def on_photograph(self, node: NodeId, tables: Sequence[Table[Any, Any]]) -> None:
         """A picture of the replica's state as it is now has been begun."""
 
-    def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | None], results: list[Any]) -> None:
+    def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[AnyCommand], results: list[Any]) -> None:
         """A replica has applied these commands from `slot` on."""
         raise NotImplementedError
 
@@ -110,16 +113,15 @@ class Invariants:
 
     def on_reply(self, node: NodeId, reply: Reply) -> None:
         """SES: an answer tells the result of that very request, which is applied at this node."""
-        if type(reply) is not Answer:
+        if not isinstance(reply, Answer | Answers):
             return
-        first = self.model.effect(reply.client, reply.seq, reply.result)
+        told = result_of(reply)
+        first = self.model.effect(reply.client, reply.seq, told)
         if first is None:
             raise Violation(f"SES: node {node} answers request {reply.client}/{reply.seq}, which is not applied")
         slot, result = first
-        if result != reply.result:
-            raise Violation(
-                f"SES: node {node} answers {reply.client}/{reply.seq} with {reply.result!r}; it was {result!r}"
-            )
+        if result != told:
+            raise Violation(f"SES: node {node} answers {reply.client}/{reply.seq} with {told!r}; it was {result!r}")
         if not self.has_executed(node, reply.client, reply.seq):
             raise Violation(
                 f"SES: node {node} answers {reply.client}/{reply.seq} of slot {slot}, "
@@ -173,7 +175,7 @@ class LogInvariants(Invariants):
         super().__init__(nodes, model)
         self.views: dict[NodeId, NodeView] = {node: NodeView() for node in nodes}
         self.digests: dict[Slot, str] = {}
-        self.commands: list[Command[Any] | None] = []
+        self.commands: list[AnyCommand] = []
         """What was applied, by slot."""
 
     def view(self, node: NodeId) -> NodeView:
@@ -190,7 +192,7 @@ class LogInvariants(Invariants):
         last = len(self.model.results) - 1
         return all(self.view(node).applied == last for node in nodes)
 
-    def check_first(self, node: NodeId, slot: Slot, command: Command[Any] | None) -> None:
+    def check_first(self, node: NodeId, slot: Slot, command: AnyCommand) -> None:
         """`node` is the first to apply `slot`: may anybody?"""
         raise NotImplementedError
 
@@ -215,7 +217,7 @@ class LogInvariants(Invariants):
         if is_foreign:
             view.installs += 1
 
-    def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | None], results: list[Any]) -> None:
+    def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[AnyCommand], results: list[Any]) -> None:
         """AGR, ADU, XO, EQ and BAL."""
         view = self.view(node)
         if slot != view.applied + 1:
@@ -236,6 +238,11 @@ class LogInvariants(Invariants):
         view.applied = slot - 1
 
 
-def encoded(command: Command[Any] | None) -> bytes:
+def result_of(reply: Answer[Any] | Answers[Any]) -> Any:
+    """What the request was told, as the model has it: of a series, the encoded list of its results."""
+    return reply.result if isinstance(reply, Answer) else bytes(cast(msgspec.Raw, reply.result))
+
+
+def encoded(command: AnyCommand) -> bytes:
     """The bytes of a command, as clients and nodes encode it."""
     return NOOP if command is None else msgspec.msgpack.encode(command)

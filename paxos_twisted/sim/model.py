@@ -8,8 +8,10 @@ a rule there shows as a difference.
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Barrier, Command
+from paxos_twisted.core.command import Barrier, Command, Series
 from paxos_twisted.core.replicated import is_refusal
 from paxos_twisted.types import Slot
 
@@ -45,7 +47,7 @@ class Model:
     def __init__(self, specification: Specification, is_reread: Callable[[Any], bool] | None = None) -> None:
         self.specification = specification
         self.first: dict[tuple[int, int], tuple[Slot, Any]] = {}
-        """(client, seq) -> where it changed the state, and what it was told."""
+        """(client, seq) -> where it changed the state, and what it was told: of a series, the encoded list."""
         self.rereads: dict[tuple[int, int], list[tuple[Slot, Any]]] = {}
         """(client, seq) of reads that were executed again -> where, and with which results."""
         self.results: list[Any] = []
@@ -54,7 +56,7 @@ class Model:
         """Requests that the session table refused, at least once, and why."""
         self._is_reread = is_reread
 
-    def check(self, slot: Slot, command: Command[Any] | Barrier | None, result: Any) -> None:
+    def check(self, slot: Slot, command: Command[Any] | Series[Any] | Barrier | None, result: Any) -> None:
         """Compare a replica's `result` for `slot` with the model; the first replica there moves the model on.
 
         Raises:
@@ -67,7 +69,7 @@ class Model:
             return
         assert slot == len(results)
         results.append(result)
-        if not isinstance(command, Command):
+        if not isinstance(command, Command | Series):
             if result is not None:
                 raise ModelError(f"a no-op in slot {slot} had the result {result!r}")
             return
@@ -76,14 +78,23 @@ class Model:
             self.refused_reasons[key] = result.reason
             return
         known = self.first.get(key)
-        is_again = known is not None and self._is_reread is not None and self._is_reread(command.op)
+        is_again = (
+            known is not None
+            and self._is_reread is not None
+            and isinstance(command, Command)
+            and self._is_reread(command.op)
+        )
         if known is not None and not is_again:
             if result != known[1]:
                 raise ModelError(
                     f"XO: request {key} was answered {known[1]!r} in slot {known[0]} and {result!r} in slot {slot}"
                 )
             return
-        expected = self.specification.execute(command.op, command.client)
+        execute = self.specification.execute
+        if isinstance(command, Series):  # all of it here, whatever the slots behind this one hold
+            expected = msgspec.msgpack.encode([execute(op, command.client) for op in command.ops])
+        else:
+            expected = execute(command.op, command.client)
         if result != expected:
             raise ModelError(f"XO/BAL: slot {slot} ({command!r}) gave {result!r}, and the log demands {expected!r}")
         if is_again:

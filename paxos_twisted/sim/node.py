@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.core.engine import DiskState, Engine, LinkState, LogDamaged
 from paxos_twisted.core.events import Event
 from paxos_twisted.core.records import PeerSeen
@@ -16,7 +16,7 @@ from paxos_twisted.core.replicated import Picture, ReplicatedState
 from paxos_twisted.node.driver import TICK_MS, Driver
 from paxos_twisted.node.proposer_time import Proposal, ProposerTime
 from paxos_twisted.sim.disk import SimDisk
-from paxos_twisted.sim.invariants import Invariants
+from paxos_twisted.sim.invariants import AnyCommand, Invariants, Violation
 from paxos_twisted.storage.errors import StoreError
 from paxos_twisted.storage.recovery import Recovered
 from paxos_twisted.types import NO_SLOT, NodeId, Slot
@@ -45,9 +45,12 @@ class WatchedState(ReplicatedState):
         self.is_serving = False
         """The start-up is over: a snapshot that is installed now came from a peer."""
 
-    def apply(self, slot: Slot, commands: "list[Command[Any] | None]") -> list[Any]:  # type: ignore[override]
+    def apply(self, slot: Slot, commands: list[AnyCommand]) -> list[Any]:  # type: ignore[override]
         """As in the base class."""
         results = super().apply(slot, commands)
+        counted = self.commands_applied + self.duplicates + self.noops + self.from_snapshot
+        if counted != self.applied + 1:
+            raise Violation(f"ADU: node {self._node} has counted {counted} commands in {self.applied + 1} slots")
         self._invariants.on_applied(self._node, slot, commands, results)
         return results
 
@@ -122,8 +125,11 @@ class SimNode:
         self._flushes = 0
         self._clock_ms = float(rng.randrange(10**6))
         self._clock_set_ms = 0
-        op_type = cluster.workload.application().op_type
-        self._decode = msgspec.msgpack.Decoder(Command[op_type]).decode  # type: ignore[valid-type]
+        application = cluster.workload.application()
+        request_type: Any = Command[application.op_type]  # type: ignore[name-defined]
+        if application.takes_series:
+            request_type |= Series[application.op_type]  # type: ignore[name-defined]
+        self._decode: Callable[[bytes], Command[Any] | Series[Any]] = msgspec.msgpack.Decoder(request_type).decode
         self._decode_message: Callable[[bytes], Any] | None = None
 
     # ---- the process

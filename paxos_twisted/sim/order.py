@@ -6,12 +6,15 @@ costs a few microseconds a request; the general search of `paxos_twisted.check` 
 and then.
 """
 
-from typing import Any
+from typing import Any, cast
+
+import msgspec
 
 from paxos_twisted.check.history import History
 from paxos_twisted.check.linearizability import check_linearizable
 from paxos_twisted.check.model import Model as CheckModel
 from paxos_twisted.check.verdict import Outcome
+from paxos_twisted.limits import SERIES_MAX
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.model import Model
 from paxos_twisted.types import NO_SLOT, Slot
@@ -47,6 +50,28 @@ def check_order(history: History[Any, Any], model: Model) -> None:
     for operation in history.operations:
         if operation.outcome == "fail" and (operation.client, operation.seq) in model.first:
             raise Violation(f"LIN: request {operation.client}/{operation.seq} was refused and yet took effect")
+
+
+def parts_of_series(history: History[Any, Any], result_type: Any) -> History[Any, Any]:
+    """The same history with a request of its own for each operation of a series, as the search takes them.
+
+    They are called together and end together. That nothing comes between them is left to the model.
+    """
+    parts: History[Any, Any] = History()
+    decode = msgspec.msgpack.Decoder(list[result_type]).decode
+    for event in history.events():
+        operation = history.operations[event if event >= 0 else ~event]
+        is_series = type(operation.op) is tuple
+        first = operation.seq * SERIES_MAX
+        if event >= 0:
+            for seq, op in enumerate(operation.op if is_series else (operation.op,), first):
+                parts.invoke(operation.process, operation.client, seq, op, operation.call)
+        else:
+            assert operation.end is not None
+            results = decode(cast(bytes, operation.result)) if is_series else [operation.result]
+            for seq, result in enumerate(results, first):
+                parts.ok(operation.process, operation.client, seq, result, operation.end)
+    return parts
 
 
 SEARCH_STEPS = 100_000

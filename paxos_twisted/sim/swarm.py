@@ -13,7 +13,7 @@ from paxos_twisted.net.faults import Rule
 from paxos_twisted.sim.cluster import Cluster
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.nemesis import Mix, Nemesis
-from paxos_twisted.sim.order import search_order
+from paxos_twisted.sim.order import parts_of_series, search_order
 from paxos_twisted.sim.small import Limits, small_limits
 from paxos_twisted.sim.subjects import SUBJECTS
 from paxos_twisted.sim.trace import Trace
@@ -107,6 +107,11 @@ def draw_plan(cluster_seed: int, world: World = MULTIPAXOS_BANK) -> Plan:
     mix = Mix().drawn(rng)
     if rand() < 0.12 and subject.survives_rot(settings):
         mix = msgspec.structs.replace(mix, rot=0.6)
+    # From a source of its own: whatever else a seed means does not depend on it.
+    rand_series = Cluster.stream_of(cluster_seed, "series").random
+    series_share = (0.0, 0.05, 0.3, 0.8)[int(rand_series() * 4)]
+    if not WORKLOADS[world.application].application().takes_series:
+        series_share = 0.0
     return Plan(
         engine=world.engine,
         application=world.application,
@@ -122,6 +127,9 @@ def draw_plan(cluster_seed: int, world: World = MULTIPAXOS_BANK) -> Plan:
             think_ms=10 + int(rand() * 90),
             timeout_ms=300 + int(rand() * 500),
             accounts=2 + int(rand() * 8),
+            series_share=series_share,
+            # With few slots at a time long series would fill them for longer than clients have patience.
+            series_length_max=20 if alpha > 1 else 4,
             own_share=0.0 if subject.has_leader else (0.0, 0.5, 0.9, 1.0)[int(rand() * 4)],
         ),
         mix=mix,
@@ -176,7 +184,7 @@ def _run(seed: int, trace: Trace | None, plan: Plan) -> Run:
         if seed % SEARCH_EVERY == 0:
             checker = WORKLOADS[plan.application].checker()
             if checker is not None:
-                search_order(cluster.history, checker)
+                search_order(parts_of_series(cluster.history, cluster.workload.application().result_type), checker)
     except Exception as error:  # whatever it is, it belongs to this seed
         run.error = str(error) if isinstance(error, Violation) else f"CRASH: {error!r}"
         run.where = traceback.format_exc()

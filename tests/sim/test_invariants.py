@@ -8,10 +8,14 @@ import pytest
 from paxos_twisted.apps.bank import DEPOSIT, BankOp, BankResult
 from paxos_twisted.core.command import NOOP, Command
 from paxos_twisted.core.multipaxos.messages import Accept, CatchUpReply, Learn, Prepare, Promise, Vote
-from paxos_twisted.core.records import Promised, SnapshotTaken, Voted
+from paxos_twisted.core.primary_backup.messages import NewView
+from paxos_twisted.core.primary_backup.settings import SAFE
+from paxos_twisted.core.primary_backup.view import View
+from paxos_twisted.core.records import Entered, Held, Promised, SnapshotTaken, Voted
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.model import Model
 from paxos_twisted.sim.subjects.multipaxos import MultiPaxosInvariants as Invariants
+from paxos_twisted.sim.subjects.primary_backup import PrimaryBackupInvariants
 from paxos_twisted.sim.workloads.bank import BankSpecification
 from paxos_twisted.types import ClientId, NodeId
 from paxos_twisted.wire.client import Answer
@@ -279,3 +283,27 @@ def test_what_is_right_wakes_nothing() -> None:
     invariants.on_applied(ONE, 2, [command(1)], [BankResult(1, 10)])
     invariants.on_applied(TWO, 0, [command(1), None], [BankResult(1, 10), None])
     invariants.check_answers([(7, 1, BankResult(1, 10))])
+
+
+def given_in(invariants: PrimaryBackupInvariants, epoch: int, stop: int) -> None:
+    """Node 2 alone opens this view with `stop` slots, and then holds request 1 in slot 0."""
+    view = View(epoch, (TWO,))
+    invariants.on_send(TWO, NewView(TWO, view, 0, stop))
+    invariants.on_durable(TWO, [Entered(epoch, (TWO,), 0, stop), Held(epoch, 0, 1, raw(1), -1)])
+
+
+def test_an_epoch_that_is_heard_of_late_moves_a_commit_to_a_later_one() -> None:
+    """In views 2 and 4 node 2 held slot 0. That primary 3 began without it shows that it was not committed in view 2,
+    to which another node was just being added."""
+    invariants = PrimaryBackupInvariants((ONE, TWO, THREE), Model(BankSpecification()), SAFE)
+    for node in (ONE, TWO, THREE):
+        invariants.on_started(node, 1)
+    invariants.on_request(raw(1))
+    given_in(invariants, 2, 0)
+    given_in(invariants, 4, 1)
+    invariants.on_applied(TWO, 0, [command(1)], [BankResult(1, 10)])
+    assert invariants.committed_in == [2]
+    invariants.on_send(ONE, NewView(ONE, View(3, (ONE, TWO)), 0, 0))
+    assert invariants.committed_in == [4]
+    with pytest.raises(Violation, match="AGR: the primary of epoch 5 begins without slot 0"):
+        invariants.on_send(THREE, NewView(THREE, View(5, (THREE,)), 0, 0))

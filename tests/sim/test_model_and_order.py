@@ -1,5 +1,6 @@
 """The second opinion on the bank agrees with the bank; the log as a witness of linearizability."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,11 +8,11 @@ from hypothesis import strategies as st
 from paxos_twisted.apps.bank import DEPOSIT, Bank, BankOp, BankResult
 from paxos_twisted.check.bank import BankModel
 from paxos_twisted.check.history import History
-from paxos_twisted.core.command import Command
+from paxos_twisted.core.command import Command, Series
 from paxos_twisted.core.replicated import ReplicatedState
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.model import Model, ModelError
-from paxos_twisted.sim.order import check_order, search_order
+from paxos_twisted.sim.order import check_order, parts_of_series, search_order
 from paxos_twisted.sim.workloads.bank import BankSpecification
 from paxos_twisted.types import ClientId
 
@@ -28,6 +29,65 @@ def test_the_model_accepts_whatever_the_shipped_state_says(requests: list[tuple[
         (result,) = state.apply(slot, [command])
         model.check(slot, command, result)
     model.specification.check(state.application)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12), st.lists(OPS, min_size=1, max_size=4)), max_size=30))
+def test_the_model_accepts_what_the_shipped_state_says_of_series(
+    requests: list[tuple[int, int, list[BankOp]]],
+) -> None:
+    state, model = ReplicatedState(Bank(), 10**6), Model(BankSpecification())
+    first: dict[tuple[int, int], list[BankOp]] = {}
+    for client, seq, drawn in requests:
+        ops = first.setdefault((client, seq), drawn)
+        command = Series(ClientId(client), -1, seq, seq, tuple(ops))
+        commands = [command, *[None] * (len(ops) - 1)]
+        slot = state.applied + 1
+        for at, (one, result) in enumerate(zip(commands, state.apply(slot, commands), strict=True), slot):
+            model.check(at, one, result)
+    model.specification.check(state.application)
+
+
+PAIR = Series(ClientId(1), -1, 1, 1, (BankOp(DEPOSIT, 1, 10), BankOp(DEPOSIT, 2, 10)))
+TOLD = msgspec.msgpack.encode([BankResult(1, 10), BankResult(2, 10)])
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        pytest.param(msgspec.msgpack.encode([BankResult(1, 10)]), None, id="only the first half was applied"),
+        pytest.param(TOLD, msgspec.msgpack.encode([BankResult(1, 20), BankResult(2, 20)]), id="applied twice"),
+        pytest.param(TOLD, msgspec.msgpack.encode([BankResult(1, 10)]), id="the answer was shortened"),
+    ],
+)
+def test_a_series_that_is_not_one_request(first: bytes, again: bytes | None) -> None:
+    model = Model(BankSpecification())
+    with pytest.raises(ModelError, match="XO"):
+        model.check(0, PAIR, first)
+        model.check(1, None, None)
+        model.check(2, PAIR, again)
+
+
+def test_the_search_takes_a_series_as_its_parts() -> None:
+    seen: History[object, object] = History()
+    seen.invoke(1, 1, 1, PAIR.ops, 0)
+    seen.ok(1, 1, 1, TOLD, 5)
+    seen.invoke(2, 2, 1, PAIR.ops, 1)
+    seen.unknown(2, 2, 1, "timeout", 7)
+    seen.invoke(3, 3, 1, BankOp(DEPOSIT, 1, 5), 8)
+    seen.ok(3, 3, 1, BankResult(1, 25), 9)
+    parts = parts_of_series(seen, BankResult)
+    assert [one.op for one in parts.operations] == [*PAIR.ops, *PAIR.ops, BankOp(DEPOSIT, 1, 5)]
+    assert [one.result for one in parts.operations] == [
+        BankResult(1, 10),
+        BankResult(2, 10),
+        None,
+        None,
+        BankResult(1, 25),
+    ]
+    search_order(parts, BankModel())
+    parts.operations[-1].result = BankResult(1, 35)
+    with pytest.raises(Violation, match="LIN"):
+        search_order(parts, BankModel())
 
 
 @pytest.mark.parametrize(

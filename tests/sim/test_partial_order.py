@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from paxos_twisted.apps.bank import BALANCE, DEPOSIT, Bank, BankOp, BankResult
-from paxos_twisted.core.command import Barrier, Command
+from paxos_twisted.core.command import Barrier, Command, Series
 from paxos_twisted.core.records import SnapshotTaken
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.model import Model
@@ -45,6 +46,32 @@ def test_what_does_not_interfere_may_run_in_any_order() -> None:
     assert invariants.has_executed(TWO, 3, 1)
 
 
+def series(client: int, *ops: BankOp) -> Series[BankOp]:
+    return Series(ClientId(client), -1, 1, 1, ops)
+
+
+def tens(*accounts: int) -> bytes:
+    """What a series is told: each of these accounts holds ten."""
+    return msgspec.msgpack.encode([ten(account) for account in accounts])
+
+
+def test_a_series_has_one_place_among_the_writers_of_all_its_keys() -> None:
+    invariants = fresh()
+    both = series(3, BankOp(DEPOSIT, 1, 10), BankOp(BALANCE, 1), BankOp(DEPOSIT, 2, 10))
+    invariants.on_applied(ONE, 0, [both, None, None, deposit(1, 4)], [tens(1, 1, 2), None, None, ten(4)])
+    invariants.on_applied(TWO, 0, [deposit(1, 4), both, None, None], [ten(4), tens(1, 1, 2), None, None])
+    assert invariants.is_level((ONE, TWO))
+    invariants.on_applied(ONE, 4, [deposit(2, 2)], [ten(2, 2)])
+    assert invariants.writers[1] == [(3, 1, 0)]
+    assert invariants.writers[2] == [(3, 1, 0), (2, 1, 0)]
+
+
+def series_behind_a_write_that_it_reads(i: PartialOrderInvariants) -> None:
+    one = series(3, BankOp(DEPOSIT, 1, 10), BankOp(BALANCE, 2))
+    i.on_applied(ONE, 0, [one, None], [msgspec.msgpack.encode([ten(1), BankResult(2, 0)]), None])
+    i.on_applied(TWO, 0, [deposit(2, 2), one, None], [ten(2), tens(1, 2), None])
+
+
 def writes_in_another_order(i: PartialOrderInvariants) -> None:
     i.on_applied(ONE, 0, [deposit(1, 1), deposit(2, 1)], [ten(1), ten(1, 2)])
     i.on_applied(TWO, 0, [deposit(2, 1)], [ten(1)])
@@ -70,6 +97,7 @@ def barrier_behind_other_commands(i: PartialOrderInvariants) -> None:
     [
         pytest.param(writes_in_another_order, id="two writes of a key in two orders"),
         pytest.param(read_before_the_write, id="a read before and behind a write"),
+        pytest.param(series_behind_a_write_that_it_reads, id="a series before and behind a write that it reads"),
         pytest.param(clients_commands_in_another_order, id="two commands of one client in two orders"),
         pytest.param(barrier_behind_other_commands, id="a barrier behind different commands"),
     ],

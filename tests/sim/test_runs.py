@@ -7,7 +7,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from paxos_twisted.core.command import Series
 from paxos_twisted.sim.cluster import Cluster
+from paxos_twisted.sim.invariants import LogInvariants
 from paxos_twisted.sim.main import main
 from paxos_twisted.sim.scenario import Scenario, run_scenario
 from paxos_twisted.sim.scenarios import SCENARIOS
@@ -15,7 +17,7 @@ from paxos_twisted.sim.subjects import SUBJECTS
 from paxos_twisted.sim.subjects.multipaxos import engine_of, rounds_burnt
 from paxos_twisted.sim.swarm import World, draw_plan, run_seed, run_swarm
 from paxos_twisted.sim.trace import Trace
-from paxos_twisted.sim.workloads import WORKLOADS
+from paxos_twisted.sim.workloads import WORKLOADS, Habits
 
 pytestmark = pytest.mark.simulation
 
@@ -158,3 +160,31 @@ def test_the_command_line() -> None:
     assert "LIV, the hub leads" in scenario.output
     assert runner.invoke(main, ["scenario", "nonsense"]).exit_code == 2
     assert "seeds" in runner.invoke(main, ["mutants", "no-session-table"]).output
+
+
+@pytest.mark.parametrize("engine", sorted(SUBJECTS))
+def test_each_operation_of_a_series_takes_a_slot(engine: str) -> None:
+    """Without faults. (With them the slots behind the first one may go to others: they decide nothing.)"""
+    cluster = Cluster(1, engine=engine)
+    cluster.start()
+    clients = cluster.add_clients(3, Habits(requests=20, series_share=0.7, own_share=0.5))
+    cluster.run_until(lambda: all(client.is_done for client in clients), 10_000, "all is answered")
+    cluster.finish()
+    sent = [one.op for one in cluster.history.operations]
+    lengths = [len(op) for op in sent if type(op) is tuple]
+    assert len(lengths) > 20
+    assert {min(lengths), max(lengths)} <= set(range(2, 21))
+    for node in cluster.nodes.values():
+        assert node.state is not None
+        assert node.state.commands_applied == sum(lengths) + len(sent) - len(lengths)
+    if isinstance(cluster.invariants, LogInvariants):
+        log = cluster.invariants.commands
+        for slot, command in enumerate(log):
+            if isinstance(command, Series):
+                assert not any(log[slot + 1 : slot + len(command.ops)])
+
+
+def test_seeds_of_applications_that_take_no_series_draw_none() -> None:
+    shares = {draw_plan(seed).habits.series_share for seed in range(20)}
+    assert {0.0, 0.8} < shares
+    assert {draw_plan(seed, World(application="kv")).habits.series_share for seed in range(20)} == {0.0}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from paxos_twisted.apps.application import Application, Footprint
-from paxos_twisted.core.command import BARRIER, NOOP, Barrier, Command, array_of, split_run
+from paxos_twisted.core.command import BARRIER, NOOP, Barrier, Command, Series, array_of, split_run
 from paxos_twisted.core.detectors.failure import DELAY_GROWTH_MAX
 from paxos_twisted.core.engine import Engine
 from paxos_twisted.core.epaxos.messages import (
@@ -43,7 +43,7 @@ from paxos_twisted.core.records import Cell, Decisions, Record
 from paxos_twisted.limits import ROUND_STRIDE
 from paxos_twisted.sim.invariants import Violation
 from paxos_twisted.sim.model import Model
-from paxos_twisted.sim.subjects.order import PartialOrderInvariants
+from paxos_twisted.sim.subjects.order import PartialOrderInvariants, operations_of
 from paxos_twisted.sim.subjects.subject import Subject
 from paxos_twisted.types import NodeId, Slot
 
@@ -129,7 +129,7 @@ class EPaxosInvariants(PartialOrderInvariants):
         self._by_key: dict[Any, list[InstanceId]] = {}
         op_type = application.op_type
         self._decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(
-            list[Command[op_type] | Barrier | None]  # type: ignore[valid-type]
+            list[Command[op_type] | Series[op_type] | Barrier | None]  # type: ignore[valid-type]
         ).decode
 
     def owner(self, replica: int) -> NodeId:
@@ -337,16 +337,17 @@ class EPaxosInvariants(PartialOrderInvariants):
         writes: set[Any] = set()
         reads_all = writes_all = False
         for command in self._decode(array_of(begun.body, begun.size)):
-            if not isinstance(command, Command):
+            if not isinstance(command, Command | Series):
                 writes_all = writes_all or command is not None
                 continue
             where = (command.client, command.seq)
             self.decided_times[where] = self.decided_times.get(where, 0) + 1
-            footprint: Footprint = self._footprint(command.op)
             writes.add(("client", command.client))
-            (writes if footprint.writes else reads).update(("key", key) for key in footprint.keys)
-            if footprint.everything:
-                writes_all, reads_all = writes_all or footprint.writes, reads_all or not footprint.writes
+            for op in operations_of(command):
+                footprint: Footprint = self._footprint(op)
+                (writes if footprint.writes else reads).update(("key", key) for key in footprint.keys)
+                if footprint.everything:
+                    writes_all, reads_all = writes_all or footprint.writes, reads_all or not footprint.writes
         return Touch(frozenset(reads), frozenset(writes), reads_all, writes_all)
 
     def _neighbours(self, touch: Touch) -> set[InstanceId]:
@@ -357,7 +358,7 @@ class EPaxosInvariants(PartialOrderInvariants):
         found.update(where for where, other in self._touches.items() if other.reads_all or other.writes_all)
         return found
 
-    def on_command(self, node: NodeId, command: Command[Any], times: int) -> None:
+    def on_command(self, node: NodeId, command: Command[Any] | Series[Any], times: int) -> None:
         """EX: a command runs only where it is decided."""
         decided = self.decided_times.get((command.client, command.seq), 0)
         if times > decided:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Command, split_run
+from paxos_twisted.core.command import split_run
 from paxos_twisted.core.detectors.failure import DELAY_GROWTH_MAX
 from paxos_twisted.core.engine import Engine
 from paxos_twisted.core.multipaxos.messages import (
@@ -29,7 +29,7 @@ from paxos_twisted.core.multipaxos.replica import MultiPaxos
 from paxos_twisted.core.multipaxos.settings import Settings
 from paxos_twisted.core.records import Promised, Record, Voted
 from paxos_twisted.limits import ROUND_STRIDE
-from paxos_twisted.sim.invariants import LogInvariants, NodeView, Violation, encoded
+from paxos_twisted.sim.invariants import AnyCommand, LogInvariants, NodeView, Violation, encoded
 from paxos_twisted.sim.model import Model
 from paxos_twisted.sim.subjects.subject import Subject
 from paxos_twisted.types import NO_ROUND, NO_SLOT, NodeId, Round, Slot
@@ -242,7 +242,7 @@ class MultiPaxosInvariants(LogInvariants):
 
     # ---- applying
 
-    def check_first(self, node: NodeId, slot: Slot, command: Command[Any] | None) -> None:
+    def check_first(self, node: NodeId, slot: Slot, command: AnyCommand) -> None:
         """AGR: a quorum has voted for it, in one round."""
         chosen = self.chosen.get(slot)
         if chosen is None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from paxos_twisted.apps.application import Footprint
-from paxos_twisted.core.command import Barrier, Command
+from paxos_twisted.core.command import Barrier, Command, Series
 from paxos_twisted.core.records import Record, SnapshotTaken
 from paxos_twisted.core.table import Table
 from paxos_twisted.sim.invariants import Invariants, NodeView, Violation
@@ -54,6 +54,11 @@ class ReplicaView(NodeView):
         self.barriers = other.barriers
 
 
+def operations_of(command: Command[Any] | Series[Any]) -> tuple[Any, ...]:
+    """What a client asks for in one request."""
+    return command.ops if isinstance(command, Series) else (command.op,)
+
+
 class PartialOrderInvariants(Invariants):
     """EX, XO and EQ of replicas that agree on the order of interfering commands only."""
 
@@ -92,7 +97,11 @@ class PartialOrderInvariants(Invariants):
     # ---- executing
 
     def on_applied(
-        self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | Barrier | None], results: list[Any]
+        self,
+        node: NodeId,
+        slot: Slot,
+        commands: Sequence[Command[Any] | Series[Any] | Barrier | None],
+        results: list[Any],
     ) -> None:
         """EX, XO, EQ and BAL; ADU for the local positions."""
         view = self.views[node]
@@ -103,20 +112,22 @@ class PartialOrderInvariants(Invariants):
                 self._on_command(node, view, command, result)
         view.applied += len(commands)
 
-    def _on_command(self, node: NodeId, view: ReplicaView, command: Command[Any] | Barrier, result: Any) -> None:
-        if isinstance(command, Command):
-            key: tuple[int, int] = (command.client, command.seq)
-            footprint = self._footprint(command.op)
-        else:
-            key = (BARRIER_CLIENT, view.barriers)
+    def _on_command(
+        self, node: NodeId, view: ReplicaView, command: Command[Any] | Series[Any] | Barrier, result: Any
+    ) -> None:
+        if isinstance(command, Barrier):
+            key: tuple[int, int] = (BARRIER_CLIENT, view.barriers)
             view.barriers += 1
-            footprint = Footprint(everything=True)
+            footprints = [Footprint(everything=True)]
+        else:
+            key = (command.client, command.seq)
+            footprints = [self._footprint(op) for op in operations_of(command)]
         again = view.seen.get(key, 0)
         view.seen[key] = again + 1
-        if isinstance(command, Command):
+        if not isinstance(command, Barrier):
             self.on_command(node, command, again + 1)
         ident = (*key, again)
-        self._check_place(node, view, ident, footprint)
+        self._check_place(node, view, ident, footprints)
         if ident in self.outcomes:
             if self.outcomes[ident] != result:
                 raise Violation(
@@ -129,18 +140,26 @@ class PartialOrderInvariants(Invariants):
         except ModelError as error:
             raise Violation(f"{error} (node {node})") from error
 
-    def on_command(self, node: NodeId, command: Command[Any], times: int) -> None:
+    def on_command(self, node: NodeId, command: Command[Any] | Series[Any], times: int) -> None:
         """A replica executes this command for the `times`-th time: may it?"""
 
-    def _check_place(self, node: NodeId, view: ReplicaView, ident: Ident, footprint: Footprint) -> None:
-        """EX: as many writers of each key before it as everywhere, and the same ones."""
-        keys: list[Any] = [("client", ident[0])]
-        if not footprint.everything:
-            keys.extend(footprint.keys)
+    def _check_place(self, node: NodeId, view: ReplicaView, ident: Ident, footprints: Sequence[Footprint]) -> None:
+        """EX: as many writers of each key before it as everywhere, and the same ones. `footprints`: of a series, those
+        of all its operations, which are one place in the order together."""
+        everything = any(footprint.everything for footprint in footprints)
+        writes = any(footprint.writes for footprint in footprints)
+        mine = ("client", ident[0])
+        written: set[Any] = {mine}
+        keys: dict[Any, None] = {mine: None}
+        for footprint in footprints:
+            if not footprint.everything:
+                keys.update(dict.fromkeys(footprint.keys))
+                if footprint.writes:
+                    written.update(footprint.keys)
         places: dict[Any, int] = {}
         for key in keys:
             place = places[key] = view.writes.get(key, 0)
-            if not (footprint.writes or key == keys[0]):
+            if key not in written:
                 continue
             writers = self.writers.setdefault(key, [])
             if place == len(writers):
@@ -156,13 +175,13 @@ class PartialOrderInvariants(Invariants):
                 f"EX: node {node} executes {ident} behind {places} writers of its keys, others behind "
                 f"{self._places[ident]}"
             )
-        if footprint.everything:
-            before = view.all_sum if footprint.writes else view.write_sum
+        if everything:
+            before = view.all_sum if writes else view.write_sum
             if self._sums.setdefault(ident, before) != before:
                 raise Violation(f"EX: node {node} executes {ident}, which interferes with all, behind other commands")
         name = int.from_bytes(blake2b(repr(ident).encode(), digest_size=12).digest(), "big")
         view.all_sum += name
-        if footprint.writes:
+        if writes:
             view.write_sum += name
         view.count += 1
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from paxos_twisted.apps.application import Application
-from paxos_twisted.core.command import Command, split_run
+from paxos_twisted.core.command import split_run
 from paxos_twisted.core.detectors.failure import DELAY_GROWTH_MAX
 from paxos_twisted.core.engine import Engine
 from paxos_twisted.core.primary_backup.messages import Ack, Commit, Deposed, NewView, Standing, Update, ViewPart
@@ -27,7 +27,7 @@ from paxos_twisted.core.primary_backup.replica import PrimaryBackup
 from paxos_twisted.core.primary_backup.settings import SAFE, Settings
 from paxos_twisted.core.primary_backup.view import Epoch, View
 from paxos_twisted.core.records import Entered, Held, Record, ViewKept, ViewLog, Voted
-from paxos_twisted.sim.invariants import LogInvariants, Violation, encoded
+from paxos_twisted.sim.invariants import AnyCommand, LogInvariants, Violation, encoded
 from paxos_twisted.sim.model import Model
 from paxos_twisted.sim.subjects.multipaxos import SETTINGS as VIEW_SETTINGS
 from paxos_twisted.sim.subjects.multipaxos import MultiPaxosInvariants
@@ -96,6 +96,8 @@ class PrimaryBackupInvariants(LogInvariants):
         """Epoch -> its primary held the slots below when it began."""
         self.committed_in: list[Epoch] = []
         """By slot: the lowest epoch whose view held it when it was applied first."""
+        self._or_in: list[list[Epoch]] = []
+        """By slot: later epochs whose view held it then, too. An epoch in between may be heard of late."""
 
     @property
     def leader_changes(self) -> int:
@@ -143,9 +145,14 @@ class PrimaryBackupInvariants(LogInvariants):
         if epoch in self.begun:
             return
         self.begun[epoch] = stop
-        lost = [slot for slot, committed in enumerate(self.committed_in) if slot >= stop and committed < epoch]
-        if self.is_safe and lost:
-            raise Violation(f"AGR: the primary of epoch {epoch} begins without slot {lost[0]}, committed before")
+        for slot in range(stop, len(self.committed_in)):
+            if self.committed_in[slot] >= epoch:
+                continue
+            later = [other for other in self._or_in[slot] if other >= epoch]
+            if later:  # so not before this one, of which nobody had heard then
+                self.committed_in[slot] = later[0]
+            elif self.is_safe:
+                raise Violation(f"AGR: the primary of epoch {epoch} begins without slot {slot}, committed before")
 
     def _learn(self, view: View) -> None:
         known = self.epochs.setdefault(view.epoch, view)
@@ -214,7 +221,7 @@ class PrimaryBackupInvariants(LogInvariants):
 
     # ---- applying
 
-    def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[Command[Any] | None], results: list[Any]) -> None:
+    def on_applied(self, node: NodeId, slot: Slot, commands: Sequence[AnyCommand], results: list[Any]) -> None:
         """As in the base class. Mode no-partitions promises nothing once there are two primaries: then that is noted,
         and nothing is checked any more."""
         if self.split:
@@ -231,11 +238,12 @@ class PrimaryBackupInvariants(LogInvariants):
         if not self.split:
             super().on_reply(node, reply)
 
-    def check_first(self, node: NodeId, slot: Slot, command: Command[Any] | None) -> None:
+    def check_first(self, node: NodeId, slot: Slot, command: AnyCommand) -> None:
         """AGR: every member of a view holds it, as the primary of that view gave it."""
         value = encoded(command)
         lowest = self.committed_in[-1] if self.committed_in else 0
         contradiction = f"AGR: node {node} applies slot {slot}; there is no view whose members all hold that"
+        committed: list[Epoch] = []
         for epoch, view in sorted(self.epochs.items()):
             if (
                 epoch < lowest
@@ -243,16 +251,17 @@ class PrimaryBackupInvariants(LogInvariants):
                 or not all((slot, epoch) in self.held[member] for member in view.members)
             ):
                 continue
-            # A later primary may have given the same command to the same slot, because its client has repeated it:
-            # then it need not have been committed in this epoch.
+            # A later primary may have given the same command to the same slot, because its client has repeated it or
+            # because it had it from this epoch: then it need not have been committed in this one.
             later = [begun for begun, stop in self.begun.items() if begun > epoch and stop <= slot]
-            if not later:
-                self.committed_in.append(epoch)
-                return
-            contradiction = f"AGR: slot {slot} is committed in epoch {epoch}, and epoch {later[0]} began without it"
-        if self.is_safe:
+            if later:
+                contradiction = f"AGR: slot {slot} is committed in epoch {epoch}, and epoch {later[0]} began without it"
+            else:
+                committed.append(epoch)
+        if self.is_safe and not committed:
             raise Violation(contradiction)
-        self.committed_in.append(0)
+        self.committed_in.append(committed[0] if committed else 0)
+        self._or_in.append(committed[1:])
 
 
 class PrimaryBackupSubject(Subject):

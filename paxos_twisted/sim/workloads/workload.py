@@ -27,6 +27,11 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
     give_up_share: float = 0.03
     """Probability that a client drops a request which was certainly refused, or on a time-out dies and comes back as a
     new client."""
+    series_share: float = 0.0
+    """Probability that a client which has no other request under way sends a series. Only for applications that take
+    them."""
+    series_length_max: int = 20
+    """Operations of a series; at least 2."""
     own_share: float = 0.0
     """Operations on a key that no other client uses: they conflict with nobody's."""
 
