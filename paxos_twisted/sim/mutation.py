@@ -126,6 +126,11 @@ def plan_for(one: Mutant, seed: int) -> Plan:
         limits = msgspec.structs.replace(plan.limits, sessions_per_shard=1, shards=2)
         mix = msgspec.structs.replace(plan.mix, messages=8.0, partition=4.0)
         return msgspec.structs.replace(plan, limits=limits, session_expiry=10, clients=6, mix=mix, pause_ms=80)
+    if one.stress == "series":
+        habits = msgspec.structs.replace(
+            plan.habits, series_share=0.8, series_length_max=4, outstanding=4, think_ms=5, accounts=2, own_share=0.0
+        )
+        return msgspec.structs.replace(plan, habits=habits)
     if one.stress == "amnesia":
         return msgspec.structs.replace(plan, mix=Mix(amnesia=2.0), pause_ms=150)
     if one.stress == "crashes":

@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from paxos_twisted.core.epaxos import execution, interference, proposal, replica
+from paxos_twisted.core.command import split_run
+from paxos_twisted.core.engine import Batch
+from paxos_twisted.core.epaxos import execution, intake, interference, proposal, replica
 from paxos_twisted.core.epaxos.acceptor import Acceptor
 from paxos_twisted.core.epaxos.execution import Executor
 from paxos_twisted.core.epaxos.instance import Instance
@@ -350,3 +352,11 @@ def _closure_ignored(put: Any) -> None:
 @epaxos("epaxos-components-unsorted", "Instances of one component run by seq.", 10, scenario="tie-in-component")
 def _components_unsorted(put: Any) -> None:
     put(execution, "_order", lambda instance: 0)
+
+
+@epaxos("epaxos-series-apart", "A series and the slots behind it stay in one instance.", 40, "series")
+def _series_apart(put: Any) -> None:
+    def mutated(batch: Batch, accesses: list[Access]) -> list[intake.Entry]:
+        return [intake.Entry(*pair) for pair in zip(split_run(batch.body, batch.count), accesses, strict=True)]
+
+    put(intake, "_entries", mutated)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from paxos_twisted.apps.bank import BankResult
-from paxos_twisted.core.command import NOOP, Command, array_of, split_run
+from paxos_twisted.core.command import NOOP, Command, Series, array_of, split_run
 from paxos_twisted.core.engine import Returned
 from paxos_twisted.core.multipaxos import replica
 from paxos_twisted.core.multipaxos.acceptor import Acceptor
@@ -21,7 +21,7 @@ from paxos_twisted.core.sessions import Sessions
 from paxos_twisted.limits import ROUND_STRIDE
 from paxos_twisted.node.driver import Driver
 from paxos_twisted.sim.mutation import mutant
-from paxos_twisted.types import NO_ROUND, NodeId
+from paxos_twisted.types import NO_ROUND, NodeId, Slot
 from paxos_twisted.wire.client import Answer
 
 # ---- persist, then promise
@@ -370,6 +370,21 @@ def _expired_session_forgotten(put: Any) -> None:
 @mutant("snapshot-without-sessions", "The session table is in the snapshot.", 60, "snapshots")
 def _snapshot_without_sessions(put: Any) -> None:
     put(ReplicatedState, "tables", lambda self: list(self.application.tables()))
+
+
+@mutant("series-forgotten", "What a series was told is kept, as of every request.", 80, "series")
+def _series_forgotten(put: Any) -> None:
+    put(Sessions, "find_series", lambda self, series: None)
+
+
+@mutant("series-in-halves", "A series is applied as a whole.", 40, "series")
+def _series_in_halves(put: Any) -> None:
+    apply_series = ReplicatedState._apply_series
+
+    def mutated(self: ReplicatedState, slot: Slot, series: Series[Any]) -> Any:
+        return apply_series(self, slot, msgspec.structs.replace(series, ops=series.ops[: -(-len(series.ops) // 2)]))
+
+    put(ReplicatedState, "_apply_series", mutated)
 
 
 @mutant("install-lowers-round", "Installing a snapshot keeps the promised round.", 60, "snapshots")
